@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connection to the API server: its address, our credentials, failover between several servers, and rate limits.
 
+mod deadline;
 mod failover;
 mod limit;
 mod limits;
 mod retry;
 mod transport;
+mod writes;
 
 use crate::gateway::{Object, Served, Spec};
 use crate::reflect::{Acceptable, Feed, IntoIngested, Source, WatchFailure, Watches, reflect};
 use failover::Servers;
-pub use failover::{chain, is_permanent};
+pub use failover::{chain, is_forbidden, is_permanent};
 use hyper::Uri;
 use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,6 +23,8 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
+pub use writes::WriteFailure;
+use writes::Writes;
 
 /// How to reach the API server and authenticate.
 ///
@@ -89,6 +93,7 @@ pub enum Error {
 pub struct Client {
     inner: kube::Client,
     watches: Watches,
+    writes: Writes,
 }
 
 impl Debug for Client {
@@ -99,7 +104,7 @@ impl Debug for Client {
 
 impl From<kube::Client> for Client {
     fn from(inner: kube::Client) -> Self {
-        Self { inner, watches: Watches::default() }
+        Self { inner, watches: Watches::default(), writes: Writes::default() }
     }
 }
 
@@ -134,8 +139,9 @@ impl Client {
 
     fn limited(servers: Vec<(String, kube::Client)>, config: &ClientConfig, namespace: String) -> Self {
         let rate = config.qps.filter(|qps| *qps > 0.0).map(|qps| RateLimit::new(qps, config.burst.unwrap_or(1)));
-        let service = Servers::new(servers, rate, config.limits).into_service();
-        kube::Client::new(service, namespace).into()
+        let writes = Writes::default();
+        let service = Servers::new(servers, rate, config.limits, writes.clone()).into_service();
+        Self { inner: kube::Client::new(service, namespace), watches: Watches::default(), writes }
     }
 
     /// The underlying client, for what this crate does not cover.
@@ -177,6 +183,12 @@ impl Client {
     #[must_use]
     pub fn failing_watches(&self, for_at_least: Duration) -> Vec<WatchFailure> {
         self.watches.failing(for_at_least)
+    }
+
+    /// Kinds of objects of which no write has been answered for that long, although writes have been tried.
+    #[must_use]
+    pub fn failing_writes(&self, for_at_least: Duration) -> Vec<WriteFailure> {
+        self.writes.failing(for_at_least)
     }
 
     /// Mirrors the API server into a table, until dropped.

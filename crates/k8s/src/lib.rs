@@ -8,11 +8,13 @@ pub mod crd;
 pub mod endpoint_slice;
 mod events;
 pub mod field;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod gateway;
 mod reflect;
 pub mod selector;
 
-pub use client::{Client, ClientConfig, Error, Limits, chain, is_permanent};
+pub use client::{Client, ClientConfig, Error, Limits, WriteFailure, chain, is_forbidden, is_permanent};
 pub use events::{Events, Warning, WarningQueue, Warnings, pod_reference, shortened};
 pub use k8s_openapi;
 pub use kube;

@@ -2,8 +2,10 @@
 //! Several API servers behind one client: requests go to the one that last worked, and when it cannot be connected to,
 //! the next one is tried. There is no load balancing: the watch cache is warm where we already are.
 
+use super::deadline::Deadline;
 use super::limit::RateLimit;
-use super::limits::{Limits, NoAnswer, is_watch};
+use super::limits::{Limits, NoAnswer, NoTurn, is_watch};
+use super::writes::{Writes, Writing};
 use hyper::{Request, Response};
 use kube::client::Body;
 use std::error::Error as StdError;
@@ -19,34 +21,52 @@ pub(super) struct Servers {
     current: AtomicUsize,
     rate: Option<RateLimit>,
     limits: Limits,
+    writes: Writes,
 }
 
+/// A response that ends in time.
+type Limited = Response<Deadline<TimeoutBody<Body>>>;
+
 impl Servers {
-    pub(super) fn new(clients: Vec<(String, kube::Client)>, rate: Option<RateLimit>, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { clients, current: AtomicUsize::new(0), rate, limits })
+    pub(super) fn new(
+        clients: Vec<(String, kube::Client)>,
+        rate: Option<RateLimit>,
+        limits: Limits,
+        writes: Writes,
+    ) -> Arc<Self> {
+        Arc::new(Self { clients, current: AtomicUsize::new(0), rate, limits, writes })
     }
 
     pub(super) fn into_service(
         self: Arc<Self>,
     ) -> impl Service<
         Request<Body>,
-        Response = Response<TimeoutBody<Body>>,
+        Response = Limited,
         Error = kube::Error,
-        Future = impl Future<Output = Result<Response<TimeoutBody<Body>>, kube::Error>> + Send + 'static,
+        Future = impl Future<Output = Result<Limited, kube::Error>> + Send + 'static,
     > + Send
     + 'static {
         tower::service_fn(move |request: Request<Body>| {
             let servers = self.clone();
             async move {
-                let pause = if is_watch(request.uri()) { servers.limits.watch_pause } else { servers.limits.pause };
-                Ok(servers.send(request).await?.map(|body| TimeoutBody::new(pause, body)))
+                let limits = servers.limits;
+                let watch = is_watch(request.uri());
+                let (pause, whole) =
+                    if watch { (limits.watch_pause, None) } else { (limits.pause, Some(limits.whole)) };
+                let write = Writing::begin(request.method(), request.uri().path());
+                let outcome = servers.send(request).await;
+                if let Some(write) = write {
+                    servers.writes.note(write, &outcome);
+                }
+                Ok(outcome?.map(|body| Deadline::new(TimeoutBody::new(pause, body), whole)))
             }
         })
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
         if let Some(rate) = &self.rate {
-            rate.acquire().await;
+            let turn = timeout(self.limits.queue, rate.acquire()).await;
+            turn.map_err(|_| kube::Error::Service(NoTurn(self.limits.queue).into()))?;
         }
         let (parts, body) = request.into_parts();
         let mut body = Some(body);
@@ -109,6 +129,12 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
 #[must_use]
 pub fn is_permanent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 405 | 413 | 415 | 422))
+}
+
+/// Whether a rule of the cluster forbids the request: a missing permission, an admission webhook, a quota. It may be lifted at any time.
+#[must_use]
+pub fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 /// An error with its causes on one line. The client's errors say little without them.

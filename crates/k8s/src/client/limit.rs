@@ -12,6 +12,17 @@ pub(super) struct RateLimit {
     state: Mutex<State>,
 }
 
+/// Gives a token back unless its turn has come.
+struct Waiting<'a>(Option<&'a RateLimit>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(limit) = self.0 {
+            limit.state.lock().tokens += 1.0;
+        }
+    }
+}
+
 struct State {
     /// May be negative: waiting requests have already taken theirs, so they are served in order.
     tokens: f64,
@@ -24,10 +35,13 @@ impl RateLimit {
         Self { per_second, burst, state: Mutex::new(State { tokens: burst, at: Instant::now() }) }
     }
 
+    /// Waits for a token. Whoever gives up waiting gives it back.
     pub(super) async fn acquire(&self) {
         let wait = self.take(Instant::now());
         if !wait.is_zero() {
+            let mut waiting = Waiting(Some(self));
             tokio::time::sleep(wait).await;
+            waiting.0 = None;
         }
     }
 
@@ -47,6 +61,7 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::RateLimit;
+    use futures::FutureExt;
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -58,5 +73,18 @@ mod tests {
         assert_eq!(limit.take(now).as_millis(), 100);
         assert_eq!(limit.take(now).as_millis(), 200);
         assert_eq!(limit.take(now + Duration::from_secs(60)), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_gives_back_what_he_waited_for() {
+        let limit = RateLimit::new(1.0, 1);
+        limit.acquire().await;
+        for _ in 0..100 {
+            assert!(limit.acquire().now_or_never().is_none());
+        }
+        let begun = Instant::now();
+        limit.acquire().await;
+        limit.acquire().await;
+        assert_eq!(begun.elapsed().as_secs(), 2);
     }
 }

@@ -7,8 +7,10 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -134,6 +136,66 @@ async fn without_a_rate_there_is_no_limit() {
         let config = ClientConfig { qps, burst: Some(1), ..ClientConfig::default() };
         assert_eq!(arrivals(&config, 50).await, vec![Duration::ZERO; 50]);
     }
+}
+
+/// A body of which a part comes now and then, without an end.
+struct Drip(tokio::time::Interval);
+
+impl hyper::body::Body for Drip {
+    type Data = hyper::body::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Infallible>>> {
+        self.0.poll_tick(cx).map(|_| Some(Ok(hyper::body::Frame::data(" ".into()))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_comes_in_parts_without_an_end_ends() {
+    let pause = Limits::default().pause - Duration::from_secs(1);
+    let server = tower::service_fn(move |_: Request<Body>| async move {
+        Ok::<_, Infallible>(Response::new(Drip(tokio::time::interval(pause))))
+    });
+    let client = Client::over(kube::Client::new(server, "default"), &ClientConfig::default());
+    let begun = Instant::now();
+    let error = client.all::<Namespace>().get("x").await.unwrap_err();
+    assert!(super::chain(&error).contains("has not ended within 300s"), "{}", super::chain(&error));
+    assert_eq!(begun.elapsed().as_secs(), Limits::default().whole.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_its_turn_for_a_limited_time() {
+    let config = ClientConfig { qps: Some(0.001), burst: Some(1), ..ClientConfig::default() };
+    let server = tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"x"}}"#.to_vec())))
+    });
+    let client = Client::over(kube::Client::new(server, "default"), &config);
+    client.all::<Namespace>().get("x").await.unwrap();
+    let begun = Instant::now();
+    let error = client.all::<Namespace>().get("x").await.unwrap_err();
+    assert!(super::chain(&error).contains("too many requests before it"), "{}", super::chain(&error));
+    assert_eq!(begun.elapsed().as_secs(), Limits::default().queue.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_nobody_answers_are_known_by_their_kind() {
+    let server = tower::service_fn(|request: Request<Body>| async move {
+        if *request.method() != hyper::Method::GET {
+            std::future::pending::<()>().await;
+        }
+        Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"x"}}"#.to_vec())))
+    });
+    let client = Client::over(kube::Client::new(server, "default"), &ClientConfig::default());
+    for _ in 0..3 {
+        client.all::<Namespace>().create(&PostParams::default(), &Namespace::default()).await.unwrap_err();
+        client.all::<Namespace>().get("x").await.unwrap();
+    }
+    let failing = client.failing_writes(Duration::from_secs(180));
+    assert!(failing.len() == 1 && failing[0].resource == "namespaces", "{failing:?}");
+    assert_eq!(client.clone().failing_writes(Duration::from_secs(600)), []);
 }
 
 /// A server that takes requests and answers none of them. It counts them.

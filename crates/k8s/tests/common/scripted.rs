@@ -21,9 +21,11 @@ pub(crate) enum Answer {
 
 /// Limits that a test can wait for.
 pub(crate) const LIMITS: k8s::Limits = k8s::Limits {
+    queue: Duration::from_secs(10),
     connect: Duration::from_millis(500),
     answer: Duration::from_millis(300),
     pause: Duration::from_millis(300),
+    whole: Duration::from_secs(10),
     watch_pause: Duration::from_millis(300),
     silence: Duration::from_millis(300),
     probe: Duration::from_millis(300),
