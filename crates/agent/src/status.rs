@@ -19,6 +19,12 @@ const ASK_API_SERVER: Duration = Duration::from_secs(10);
 /// How long a table may be stale before the agent is not ready.
 const WATCH_PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long nothing of a kind may be written before the agent is not ready. Requests and webhooks have tens of seconds.
+const WRITE_PATIENCE: Duration = Duration::from_secs(180);
+
+/// What pods of this node need written: without an identity they do not start, and without the others nobody reaches them.
+const NEEDED_WRITES: [&str; 3] = ["ciliumidentities", "ciliumendpoints", "ciliumnodes"];
+
 /// The API server's last version response.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ApiServer(Arc<Mutex<Option<Result<String, String>>>>);
@@ -63,7 +69,7 @@ impl crate::healthz::Probe for Sources {
             let why = self.not_ready.borrow().clone();
             return Err(format!("the agent is starting: {}", why.as_deref().unwrap_or("endpoints are being restored")));
         }
-        match kubernetes_trouble(self.api_server.last().as_ref(), &self.client.failing_watches(WATCH_PATIENCE)) {
+        match self.kubernetes_problem() {
             Some(why) if kubernetes => Err(format!("Kubernetes: {why}")),
             _ => Ok(()),
         }
@@ -92,6 +98,13 @@ impl Sources {
 
     fn is_ready(&self) -> bool {
         *self.ready.borrow()
+    }
+
+    fn kubernetes_problem(&self) -> Option<String> {
+        let watches = self.client.failing_watches(WATCH_PATIENCE);
+        let mut writes = self.client.failing_writes(WRITE_PATIENCE);
+        writes.retain(|write| NEEDED_WRITES.contains(&&*write.resource));
+        kubernetes_problem(self.api_server.last().as_ref(), &watches, &writes)
     }
 
     fn cilium(&self) -> Status {
@@ -125,9 +138,7 @@ impl Sources {
             "discovery/v1::EndpointSlice",
             "networking.k8s.io/v1::NetworkPolicy",
         ];
-        let last = self.api_server.last();
-        let (state, msg) = match (kubernetes_trouble(last.as_ref(), &self.client.failing_watches(WATCH_PATIENCE)), last)
-        {
+        let (state, msg) = match (self.kubernetes_problem(), self.api_server.last()) {
             (Some(why), _) => (State::Failure, why),
             (None, Some(Ok(version))) => (State::Ok, version),
             (None, _) => (State::Warning, "not asked yet".to_owned()),
@@ -136,10 +147,15 @@ impl Sources {
     }
 }
 
-/// What keeps this node from following the cluster: an API server that does not respond, or tables that are stale
-/// although it does.
-fn kubernetes_trouble(last: Option<&Result<String, String>>, watches: &[k8s::WatchFailure]) -> Option<String> {
-    let texts: Vec<String> = watches.iter().map(ToString::to_string).collect();
+/// What keeps this node from following the cluster, or its pods from being part of it: an API server that does not respond, tables that
+/// are stale although it does, or writes that fail.
+fn kubernetes_problem(
+    last: Option<&Result<String, String>>,
+    watches: &[k8s::WatchFailure],
+    writes: &[k8s::WriteFailure],
+) -> Option<String> {
+    let texts = watches.iter().map(ToString::to_string).chain(writes.iter().map(ToString::to_string));
+    let texts: Vec<String> = texts.collect();
     last.and_then(|last| last.as_ref().err().cloned()).or_else(|| (!texts.is_empty()).then(|| texts.join("; ")))
 }
 
@@ -166,14 +182,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_that_stands_still_is_trouble_although_the_api_server_answers() {
+    fn a_table_that_stands_still_is_a_problem_although_the_api_server_answers() {
         let last = Ok("1.36".to_owned());
-        assert_eq!(kubernetes_trouble(Some(&last), &[]), None);
+        assert_eq!(kubernetes_problem(Some(&last), &[], &[]), None);
         let lasting = std::time::Duration::from_secs(130);
         let failure =
             k8s::WatchFailure { kind: "CiliumNode".into(), lasting, message: "no answer".into(), refused: false };
         let text = "CiliumNode not followed for 130 s: no answer";
-        assert_eq!(kubernetes_trouble(Some(&last), &[failure]).as_deref(), Some(text));
-        assert_eq!(kubernetes_trouble(Some(&Err("away".to_owned())), &[]).as_deref(), Some("away"));
+        assert_eq!(kubernetes_problem(Some(&last), &[failure], &[]).as_deref(), Some(text));
+        assert_eq!(kubernetes_problem(Some(&Err("away".to_owned())), &[], &[]).as_deref(), Some("away"));
     }
 }

@@ -33,6 +33,10 @@ pub(crate) enum Mood {
     Away,
     /// It takes requests and never answers; open watches are silent.
     Hanging,
+    /// It takes writes and never answers; reads and watches work.
+    HangingWrites,
+    /// Writes fail with that status; reads and watches work.
+    FailingWrites(u16),
     /// Every request fails with that status.
     Failing(u16),
     /// Objects of that kind, by its plural, are refused as invalid.
@@ -158,6 +162,13 @@ impl ApiServer {
             let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "memory",
                 "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": ""});
             return Ok(answer(200, &version));
+        }
+        match mood {
+            Mood::HangingWrites if parts.method != Method::GET => return std::future::pending().await,
+            Mood::FailingWrites(code) if parts.method != Method::GET => {
+                return Ok(status(code, "Failure", "told to fail"));
+            }
+            _ => {}
         }
         let body = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);

@@ -54,6 +54,44 @@ async fn while_the_api_server_hangs_pods_of_a_known_identity_start_and_the_agent
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_api_server_is_read_but_not_written_the_agent_says_so() {
+    for mood in [Mood::HangingWrites, Mood::FailingWrites(500)] {
+        let mut world = World::new().await;
+        world.start_ready().await;
+        world.api.set_mood(mood);
+        world.schedule("web", "web");
+        eventually("it to be noticed", async || {
+            // The kubelet tries on.
+            world.try_add("web").await.unwrap_err();
+            world.healthz().await == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+        let (_, status) = world.ask(Method::GET, "/v1/healthz", Value::Null).await;
+        let why = status["kubernetes"]["msg"].as_str().unwrap();
+        assert!(why.starts_with("ciliumidentities not written for "), "{why}");
+        world.api.set_mood(Mood::Well);
+        world.add_at_last("web", "web").await;
+        assert_eq!(world.healthz().await, StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_one_object_does_not_make_the_agent_unready() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    for mood in [Mood::FailingWrites(403), Mood::Refusing("ciliumidentities")] {
+        world.api.set_mood(mood);
+        world.schedule("web", "web");
+        for _ in 0..60 {
+            world.try_add("web").await.unwrap_err();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(world.healthz().await, StatusCode::OK);
+        }
+        world.api.delete("pods", "shop/web");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_whose_identity_cannot_be_made_gets_no_network_until_it_can() {
     let mut world = World::new().await;
     world.start_ready().await;
