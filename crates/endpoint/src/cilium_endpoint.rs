@@ -7,6 +7,9 @@
 //! collector, would otherwise undo each other's work for ever.
 
 use crate::ingest_pod;
+use futures::future::BoxFuture;
+use futures::stream::BufferUnordered;
+use futures::{FutureExt, StreamExt, stream};
 use k8s::cilium::{
     AddressPair, CiliumEndpoint, EndpointIdentifiers, EndpointIdentity, EndpointNetworking, EndpointStatus, NamedPort,
 };
@@ -15,10 +18,13 @@ use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
 use k8s::{Client, Warning, Warnings, pod_reference};
 use model::{Endpoint, EndpointKind, EndpointPolicy, Identity, LocalNode, MeshPod, Pod, PodName, RemoteEndpoint};
-use statedb::{Derived, Index, Inputs, Reader, Snapshot, StatusReader, Tasks};
+use statedb::{Derived, Index, Inputs, Operation, Reader, ReconcileConfig, Snapshot, StatusReader, Tasks};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use std::vec;
+use tokio::time::Instant;
 
 /// The desired object of a pod of this node.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,14 +36,14 @@ pub struct Object {
     /// What others read.
     pub status: EndpointStatus,
     /// Whether the API server's watch shows it like this.
-    pub told: bool,
+    pub published: bool,
 }
 
 impl Object {
-    fn with_told(self, cluster: &Arc<str>, present: &Reader<RemoteEndpoint>) -> Self {
+    fn with_published(self, cluster: &Arc<str>, present: &Reader<RemoteEndpoint>) -> Self {
         let key = MeshPod { cluster: Arc::clone(cluster), pod: self.pod.clone() };
-        let told = present.snapshot().get(&key).is_some_and(|remote| is_told_by(&self, &remote));
-        Self { told, ..self }
+        let published = present.snapshot().get(&key).is_some_and(|remote| matches_watch(&self, &remote));
+        Self { published, ..self }
     }
 
     /// Whether it describes that sandbox.
@@ -75,8 +81,9 @@ pub(crate) fn start(cluster: &str, inputs: &crate::Inputs, tasks: &Tasks) -> Sta
         remote: inputs.remote_endpoints.clone(),
         warnings: inputs.warnings.clone(),
         written: BTreeMap::new(),
+        forbidden: BTreeMap::new(),
     };
-    statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects.rows, target)
+    statedb::reconcile_with(tasks, "endpoint-cilium-endpoints", objects.rows, target, ReconcileConfig::remote())
 }
 
 /// The table of objects. It is complete only once the existing ones are known as well: surplus ones are found among
@@ -123,12 +130,12 @@ fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Obj
         let node = node_address(&*facts.node.snapshot().get(&())?)?;
         let status = status(endpoint, &identity, &pod, node);
         let shown = endpoint.addresses().any(|ip| pod.ips.contains(&ip));
-        Some((shown, Object { pod: name.clone(), uid: pod.uid.clone(), status, told: false }))
+        Some((shown, Object { pod: name.clone(), uid: pod.uid.clone(), status, published: false }))
     };
     let objects = endpoints.iter().filter_map(|endpoint| known(endpoint));
     let former = || before.filter(|object| endpoints.iter().any(|endpoint| object.is_of(endpoint))).cloned();
     let object = objects.max_by_key(|(shown, _)| *shown).map(|(_, object)| object).or_else(former);
-    object.map(|object| object.with_told(&facts.cluster, &facts.present))
+    object.map(|object| object.with_published(&facts.cluster, &facts.present))
 }
 
 /// Whether an endpoint was created for a pod, or for the static pod that it currently mirrors.
@@ -194,7 +201,21 @@ pub(crate) struct Target {
     warnings: Warnings,
     /// What was last written, as the watch should show it. While it does, there is no need to ask the API server.
     written: BTreeMap<PodName, Object>,
+    /// Pods whose object somebody forbids, as a webhook or a quota does, and since when.
+    forbidden: BTreeMap<PodName, Forbidden>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Forbidden {
+    since: Instant,
+    warned: bool,
+}
+
+/// After this time the pod is told that its object is forbidden: rules may be granted late, or change in passing.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Namespaces served at once, and objects in each: an admission webhook that is slow for one namespace does not hold up the others.
+const NAMESPACES: usize = 8;
+const EACH: usize = 4;
 
 impl Target {
     /// Writes the object unless its name now belongs to another pod or to none. Returns whether it exists.
@@ -253,12 +274,12 @@ impl Target {
     }
 }
 
-/// Whether the object tells others what matters to them.
-fn is_told_by(object: &Object, remote: &RemoteEndpoint) -> bool {
+/// Whether the watch shows what matters of the object to others.
+fn matches_watch(object: &Object, remote: &RemoteEndpoint) -> bool {
     let networking = object.status.networking.as_ref();
-    let told = AddressPair { ipv4: remote.ipv4.map(|ip| ip.to_string()), ipv6: remote.ipv6.map(|ip| ip.to_string()) };
+    let shown = AddressPair { ipv4: remote.ipv4.map(|ip| ip.to_string()), ipv6: remote.ipv6.map(|ip| ip.to_string()) };
     object.status.identity.as_ref().and_then(|identity| identity.id) == Some(remote.identity.0.into())
-        && networking.is_some_and(|n| n.addressing == [told] && n.node == remote.host.map(|ip| ip.to_string()))
+        && networking.is_some_and(|n| n.addressing == [shown] && n.node == remote.host.map(|ip| ip.to_string()))
 }
 
 fn is_of(object: &CiliumEndpoint, uid: &str) -> bool {
@@ -290,31 +311,95 @@ async fn delete(api: &Api<CiliumEndpoint>, name: &str, present: &CiliumEndpoint)
     }
 }
 
+/// An operation and its outcome.
+type Performed<'o> = (&'o Operation<Object>, Result<bool, Error>);
+/// The operations in a namespace.
+type Lane<'a, 'o> = BufferUnordered<stream::Iter<vec::IntoIter<BoxFuture<'a, Performed<'o>>>>>;
+
+impl Target {
+    fn lanes<'a, 'o: 'a>(&'a self, operations: &'o [Operation<Object>]) -> Vec<Lane<'a, 'o>> {
+        let mut by_namespace: BTreeMap<Arc<str>, Vec<BoxFuture<'a, Performed<'o>>>> = BTreeMap::new();
+        for operation in operations {
+            let perform = async move { (operation, self.perform(operation).await) };
+            by_namespace.entry(operation.key().namespace).or_default().push(perform.boxed());
+        }
+        by_namespace.into_values().map(|operations| stream::iter(operations).buffer_unordered(EACH)).collect()
+    }
+
+    /// Performs an operation. Returns whether the object exists then.
+    async fn perform(&self, operation: &Operation<Object>) -> Result<bool, Error> {
+        match operation {
+            Operation::Update(row) if self.written.get(&row.pod) == Some(row) => Ok(true),
+            Operation::Update(row) => self.write(row).await,
+            Operation::Delete(pod) => self.remove(pod).await.map(|()| false),
+        }
+    }
+
+    /// Notes the outcome of an operation.
+    fn settle(&mut self, operation: &Operation<Object>, outcome: Result<bool, Error>) -> Result<(), Error> {
+        let Operation::Update(row) = operation else {
+            self.written.remove(&operation.key());
+            self.forbidden.remove(&operation.key());
+            return outcome.map(drop);
+        };
+        match &outcome {
+            Ok(exists) => {
+                self.forbidden.remove(&row.pod);
+                if *exists {
+                    self.written.insert(row.pod.clone(), Object { published: true, ..Object::clone(row) });
+                }
+            }
+            Err(error) if k8s::is_permanent(&error.source) || self.is_forbidden_for_long(row, error) => {
+                self.warn(row, error);
+            }
+            Err(_) => {}
+        }
+        outcome.map(drop)
+    }
+
+    /// Whether it is time to tell the pod that its object is forbidden.
+    fn is_forbidden_for_long(&mut self, row: &Object, error: &Error) -> bool {
+        if !k8s::is_forbidden(&error.source) {
+            self.forbidden.remove(&row.pod);
+            return false;
+        }
+        let begun = Forbidden { since: Instant::now(), warned: false };
+        let forbidden = self.forbidden.entry(row.pod.clone()).or_insert(begun);
+        let is_due = !forbidden.warned && forbidden.since.elapsed() >= PATIENCE;
+        forbidden.warned |= is_due;
+        is_due
+    }
+
+    fn warn(&self, row: &Object, error: &Error) {
+        self.warnings.warn(Warning {
+            about: pod_reference(&row.pod.namespace, &row.pod.name, &row.uid),
+            reason: "CiliumEndpointRefused",
+            action: "Publish",
+            note: format!("Other nodes do not know this pod: {}", statedb::with_causes(error)),
+        });
+    }
+}
+
 impl statedb::Target<Object> for Target {
     type Error = Error;
 
     async fn update(&mut self, row: &Object) -> Result<(), Error> {
-        if self.written.get(&row.pod) == Some(row) {
-            return Ok(());
-        }
-        let written = self.write(row).await;
-        if let Some(error) = written.as_ref().err().filter(|error| Self::is_permanent(error)) {
-            self.warnings.warn(Warning {
-                about: pod_reference(&row.pod.namespace, &row.pod.name, &row.uid),
-                reason: "CiliumEndpointRefused",
-                action: "Publish",
-                note: format!("Other nodes do not know this pod: {}", statedb::with_causes(error)),
-            });
-        }
-        if written? {
-            self.written.insert(row.pod.clone(), Object { told: true, ..row.clone() });
-        }
-        Ok(())
+        let operation = Operation::Update(Arc::new(row.clone()));
+        let outcome = self.perform(&operation).await;
+        self.settle(&operation, outcome)
     }
 
     async fn delete(&mut self, key: &PodName) -> Result<(), Error> {
-        self.written.remove(key);
-        self.remove(key).await
+        let operation = Operation::Delete(key.clone());
+        let outcome = self.perform(&operation).await;
+        self.settle(&operation, outcome)
+    }
+
+    async fn apply(&mut self, operations: &[Operation<Object>]) -> Vec<(PodName, Error)> {
+        let lanes = stream::iter(self.lanes(operations));
+        let outcomes: Vec<_> = lanes.flatten_unordered(NAMESPACES).collect().await;
+        let outcomes = outcomes.into_iter();
+        outcomes.filter_map(|(done, outcome)| Some((done.key(), self.settle(done, outcome).err()?))).collect()
     }
 
     fn is_permanent(error: &Error) -> bool {
@@ -326,10 +411,10 @@ impl statedb::Target<Object> for Target {
         let all = self.remote.snapshot();
         let here = all.iter().filter(|e| e.cluster == self.cluster && e.host == Some(own));
         let stale = here.filter(|e| desired.get(&e.pod).is_none());
-        for endpoint in stale {
-            self.remove(&endpoint.pod).await?;
-        }
-        Ok(())
+        let removals: Vec<_> = stale.map(|endpoint| self.remove(&endpoint.pod).boxed()).collect();
+        // One that fails does not keep the others.
+        let results: Vec<_> = stream::iter(removals).buffer_unordered(EACH).collect().await;
+        results.into_iter().collect()
     }
 }
 

@@ -292,8 +292,18 @@ impl ApiServer {
             let server = server.clone();
             async move {
                 let (parts, body) = request.into_parts();
+                let (method, path) = (parts.method, parts.uri.path().to_owned());
                 let body = body.collect().await.unwrap().to_bytes();
-                Ok::<_, Infallible>(server.answer(&parts.method, parts.uri.path(), &body))
+                if method != Method::GET && path.contains("/namespaces/slow/") {
+                    std::future::pending::<()>().await;
+                }
+                if method != Method::GET && path.contains("/namespaces/barred/") {
+                    let refusal =
+                        json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "by a webhook"});
+                    let answer = Response::builder().status(StatusCode::FORBIDDEN);
+                    return Ok(answer.body(Body::from(refusal.to_string().into_bytes())).unwrap());
+                }
+                Ok::<_, Infallible>(server.answer(&method, &path, &body))
             }
         });
         let client = Client::from(k8s::kube::Client::new(service, "default"));
@@ -310,6 +320,7 @@ impl ApiServer {
             cluster: "default".into(),
             warnings: Warnings::channel().0,
             written: BTreeMap::new(),
+            forbidden: BTreeMap::new(),
         }
     }
 
@@ -442,6 +453,71 @@ async fn objects_that_a_process_before_left_are_pruned() {
     assert!(server.object("elsewhere").is_some());
 }
 
+fn named(namespace: &str, name: &str) -> Object {
+    Object { pod: PodName::new(namespace, name), ..object() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_whose_webhook_does_not_answer_holds_up_no_other() {
+    let server = ApiServer::default();
+    let slow = (0..20).map(|n| named("slow", &format!("pod-{n}")));
+    let others = (0..20).map(|n| named("default", &format!("pod-{n}")));
+    let operations: Vec<_> = slow.chain(others).map(|object| Operation::Update(Arc::new(object))).collect();
+    let mut target = server.target(vec![]);
+    let applied = tokio::time::timeout(Duration::from_secs(1), target.apply(&operations)).await;
+    assert!(applied.is_err(), "the slow one is waited for");
+    assert!((0..20).all(|n| server.object(&format!("pod-{n}")).is_some()));
+}
+
+#[tokio::test]
+async fn of_several_operations_each_has_its_own_outcome() {
+    let server = ApiServer::default();
+    let mut target = server.target(vec![]);
+    target.update(&named("default", "gone")).await.unwrap();
+    let update = |object| Operation::Update(Arc::new(object));
+    let gone = Operation::Delete(PodName::new("default", "gone"));
+    let failed = target.apply(&[update(named("barred", "a")), update(object()), gone]).await;
+    assert_eq!(failed.iter().map(|(pod, _)| pod.to_string()).collect::<Vec<_>>(), ["barred/a"]);
+    assert!(server.object("pod-1").is_some() && server.object("gone").is_none());
+    let reads = server.reads();
+    target.update(&Object { published: true, ..object() }).await.unwrap();
+    assert_eq!(server.reads(), reads, "it is known to be written");
+}
+
+#[tokio::test]
+async fn a_stale_object_that_cannot_be_deleted_does_not_keep_the_others() {
+    let server = ApiServer::default();
+    let stale: Vec<_> = ["a", "b"].iter().map(|name| named("default", name)).collect();
+    for object in &stale {
+        server.target(vec![]).update(object).await.unwrap();
+    }
+    let forbidden = named("barred", "a");
+    let api = "/apis/cilium.io/v2/namespaces/barred/ciliumendpoints/a";
+    let copy = server.object("a").unwrap();
+    server.0.lock().0.insert(api.to_owned(), copy);
+    let mut target = server.target(vec![shown(&stale[0]), shown(&forbidden), shown(&stale[1])]);
+    let error = target.prune(&table(vec![]).snapshot()).await.unwrap_err();
+    assert!(error.to_string().contains("barred/a"), "{error}");
+    assert!(server.object("a").is_none() && server.object("b").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_object_is_forbidden_is_told_once_after_a_while() {
+    let server = ApiServer::default();
+    let (warnings, mut queue) = Warnings::channel();
+    let mut target = Target { warnings, ..server.target(vec![]) };
+    target.update(&named("barred", "a")).await.unwrap_err();
+    assert_eq!(queue.try_next(), None, "rules may change in passing");
+    tokio::time::sleep(PATIENCE).await;
+    for _ in 0..3 {
+        assert!(!Target::is_permanent(&target.update(&named("barred", "a")).await.unwrap_err()));
+    }
+    let warning = queue.try_next().unwrap();
+    assert_eq!((warning.reason, warning.about.name.as_deref()), ("CiliumEndpointRefused", Some("a")));
+    assert!(warning.note.contains("by a webhook"), "{}", warning.note);
+    assert_eq!(queue.try_next(), None);
+}
+
 #[test]
 fn an_object_knows_whether_the_watch_shows_it() {
     let told = |present: Vec<RemoteEndpoint>| {
@@ -450,7 +526,7 @@ fn an_object_knows_whether_the_watch_shows_it() {
         // One that is kept for lack of facts knows it as well.
         let kept = resolve_all(&Facts { pods: table(vec![]), ..facts }, &objects);
         assert_eq!(kept, objects);
-        objects[0].told
+        objects[0].published
     };
     assert!(told(vec![shown(&object())]));
     assert!(!told(vec![]));
@@ -463,7 +539,7 @@ async fn an_object_that_the_watch_tells_of_as_it_was_written_is_not_asked_for_ag
     let server = ApiServer::default();
     let mut target = server.target(vec![]);
     for _ in 0..3 {
-        target.update(&Object { told: true, ..object() }).await.unwrap();
+        target.update(&Object { published: true, ..object() }).await.unwrap();
     }
     assert_eq!((server.reads(), server.writes()), (1, 1));
 
