@@ -30,8 +30,18 @@ pub struct StoreError {
     pub id: IdentityId,
     /// Why.
     pub reason: String,
-    /// Whether the same labels would be refused again.
-    pub permanent: bool,
+    pub kind: StoreErrorKind,
+}
+
+/// What may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// Time.
+    Unavailable,
+    /// Nothing, for the same labels.
+    Permanent,
+    /// Whoever has made a rule of the cluster: a permission, an admission webhook, a quota.
+    Forbidden,
 }
 
 /// Where identities are stored. Implemented by [`ApiStore`] and by tests.

@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 pub use config::Config;
 pub use explain::PolicyLine;
 pub use identity::gc as identity_gc;
-pub use identity::{ApiStore, Created, IdentityStore, StoreError};
+pub use identity::{ApiStore, Created, IdentityStore, StoreError, StoreErrorKind};
 pub use ingest::{
     ApiServers, CidrGroup, ingest_api_servers, ingest_cidr_group, ingest_endpoint, ingest_identity, ingest_namespace,
 };

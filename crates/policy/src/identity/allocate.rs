@@ -2,7 +2,7 @@
 //! Creates identities for labels that have none, trying another number each time until it works. Requests do not wait
 //! for each other, nor does anything else wait for them: a pod without an identity is simply not attached yet.
 
-use super::{Created, IdentityStore, StoreError};
+use super::{Created, IdentityStore, StoreError, StoreErrorKind};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use model::{Identity, IdentityId, Labels};
@@ -11,11 +11,14 @@ use statedb::{Backoff, Index, Reader, Retries, Snapshot};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Back-off between failed attempts.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(300));
 /// Delay before labels that the API server refused are retried: its rules may have changed.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(600));
+/// After this time pods are told that the cluster's rules forbid their identity: rules may change in passing.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Delay before another number is tried.
 const NONE_FREE: Duration = Duration::from_secs(15);
 
@@ -27,12 +30,20 @@ pub(crate) struct Request {
     wanted: Option<IdentityId>,
     failing: Retries,
     refused: Retries,
+    forbidden: Option<Forbidden>,
+}
+
+/// The cluster's rules forbid the identity.
+#[derive(Clone, Copy, Debug)]
+struct Forbidden {
+    since: Instant,
+    reported: bool,
 }
 
 impl Request {
     /// If possible with the number that was lost.
     pub(crate) const fn new(labels: Labels, lost: Option<IdentityId>) -> Self {
-        Self { labels, wanted: lost, failing: Retries::new(BACKOFF), refused: Retries::new(REFUSED) }
+        Self { labels, wanted: lost, failing: Retries::new(BACKOFF), refused: Retries::new(REFUSED), forbidden: None }
     }
 }
 
@@ -55,7 +66,7 @@ pub(crate) async fn serve<S: IdentityStore>(
     mut requests: mpsc::UnboundedReceiver<Request>,
     outcomes: mpsc::UnboundedSender<Outcome>,
 ) {
-    let known = Known { by_labels: known.index(|identity| [identity.labels.clone()]), identities: known };
+    let known = ClusterIdentities { by_labels: known.index(|identity| [identity.labels.clone()]), identities: known };
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -73,7 +84,7 @@ pub(crate) async fn serve<S: IdentityStore>(
 }
 
 /// The identities of the cluster, by number and by labels.
-struct Known {
+struct ClusterIdentities {
     identities: Reader<Identity>,
     by_labels: Index<Identity, Labels>,
 }
@@ -82,7 +93,7 @@ struct Known {
 async fn allocate<S: IdentityStore>(
     store: &S,
     numbers: RangeInclusive<u32>,
-    known: &Known,
+    known: &ClusterIdentities,
     mut request: Request,
     outcomes: &mpsc::UnboundedSender<Outcome>,
 ) -> Outcome {
@@ -113,9 +124,19 @@ async fn allocate<S: IdentityStore>(
 impl Request {
     /// How long to wait after this.
     fn failed(&mut self, error: &StoreError, outcomes: &mpsc::UnboundedSender<Outcome>) -> Duration {
-        if error.permanent {
+        if error.kind == StoreErrorKind::Permanent {
             refuse(&self.labels, format!("the API server rejects {error}"), outcomes);
             return self.refused.failed();
+        }
+        if error.kind == StoreErrorKind::Forbidden {
+            let begun = Forbidden { since: Instant::now(), reported: false };
+            let forbidden = self.forbidden.get_or_insert(begun);
+            if !forbidden.reported && forbidden.since.elapsed() >= PATIENCE {
+                forbidden.reported = true;
+                refuse(&self.labels, format!("the API server forbids {error}"), outcomes);
+            }
+        } else {
+            self.forbidden = None;
         }
         if !self.failing.failing() {
             tracing::warn!(identity = %error.id, %error, "cannot create identity, retrying");
@@ -150,8 +171,18 @@ mod tests {
     struct Fake {
         objects: Arc<Mutex<BTreeMap<IdentityId, Labels>>>,
         failures: Arc<Mutex<u32>>,
-        permanent: bool,
+        kind: Option<StoreErrorKind>,
         attempts: Arc<Mutex<u32>>,
+    }
+
+    impl Fake {
+        fn refusing(kind: StoreErrorKind) -> Self {
+            Self { failures: Arc::new(Mutex::new(u32::MAX)), kind: Some(kind), ..Self::default() }
+        }
+
+        fn kind(&self) -> StoreErrorKind {
+            self.kind.unwrap_or(StoreErrorKind::Unavailable)
+        }
     }
 
     impl IdentityStore for Fake {
@@ -160,7 +191,7 @@ mod tests {
             let mut failures = self.failures.lock();
             if *failures > 0 {
                 *failures -= 1;
-                return Err(StoreError { id: identity.id, reason: "refused".into(), permanent: self.permanent });
+                return Err(StoreError { id: identity.id, reason: "refused".into(), kind: self.kind() });
             }
             let mut objects = self.objects.lock();
             let there = objects.entry(identity.id).or_insert_with(|| identity.labels.clone());
@@ -206,12 +237,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn labels_that_are_refused_are_seldom_tried_again_and_hold_up_no_others() {
-        let refusing = Fake { failures: Arc::new(Mutex::new(u32::MAX)), permanent: true, ..Fake::default() };
+        let refusing = Fake::refusing(StoreErrorKind::Permanent);
         let (_writer, known) = statedb::table("identities");
         let hour = tokio::time::timeout(Duration::from_secs(3600), run(refusing.clone(), 300..=303, known, &["web"]));
         assert!(hour.await.is_err());
         let attempts = *refusing.attempts.lock();
         assert!((2..=13).contains(&attempts), "{attempts} attempts in an hour");
+    }
+
+    /// Serves one request for a time. Returns what was said of a refusal.
+    async fn refusals_within(time: Duration, store: Fake) -> Vec<String> {
+        let (send, requests) = mpsc::unbounded_channel();
+        let (outcomes, mut receive) = mpsc::unbounded_channel();
+        let (_writer, known) = statedb::table("identities");
+        send.send(Request::new(labels("web"), None)).unwrap();
+        let server = tokio::spawn(serve(store, 300..=303, known, requests, outcomes));
+        let end = Instant::now() + time;
+        let mut refusals = Vec::new();
+        while let Ok(outcome) = tokio::time::timeout_at(end, receive.recv()).await {
+            match outcome.unwrap() {
+                Outcome::Refused(_, why) => refusals.push(why),
+                Outcome::Due(request) => send.send(request).unwrap(),
+                Outcome::Made(_) => panic!("it is refused"),
+            }
+        }
+        server.abort();
+        refusals
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_are_told_of_labels_that_are_forbidden_after_a_while_and_they_are_tried_on() {
+        let store = Fake::refusing(StoreErrorKind::Forbidden);
+        assert_eq!(refusals_within(PATIENCE, store.clone()).await, [""; 0]);
+        let before = *store.attempts.lock();
+        let said = refusals_within(PATIENCE * 10, store.clone()).await;
+        assert!(said.len() == 1 && said[0].contains("forbids CiliumIdentity"), "{said:?}");
+        assert!(*store.attempts.lock() > before + 10);
+        let away = Fake::refusing(StoreErrorKind::Unavailable);
+        assert_eq!(refusals_within(PATIENCE * 10, away).await, [""; 0], "pods can do nothing about an outage");
     }
 
     #[tokio::test]

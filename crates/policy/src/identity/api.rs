@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Creates identities as CiliumIdentity objects.
 
-use super::{Created, IdentityStore, StoreError};
+use super::{Created, IdentityStore, StoreError, StoreErrorKind};
 use crate::labels::extended_key;
 use k8s::cilium::CiliumIdentity;
 use k8s::kube::{self, Api, api::PostParams};
@@ -39,13 +39,20 @@ fn security_labels(labels: &Labels) -> std::collections::BTreeMap<String, String
     labels.iter().map(|label| (extended_key(label), label.value.to_string())).collect()
 }
 
+fn kind(error: &kube::Error) -> StoreErrorKind {
+    if k8s::is_permanent(error) {
+        StoreErrorKind::Permanent
+    } else if k8s::is_forbidden(error) {
+        StoreErrorKind::Forbidden
+    } else {
+        StoreErrorKind::Unavailable
+    }
+}
+
 impl IdentityStore for ApiStore {
     async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
-        let error = |source: kube::Error| StoreError {
-            id: identity.id,
-            reason: k8s::chain(&source),
-            permanent: k8s::is_permanent(&source),
-        };
+        let error =
+            |source: kube::Error| StoreError { id: identity.id, reason: k8s::chain(&source), kind: kind(&source) };
         match self.api.create(&PostParams::default(), &object(identity)).await {
             Ok(_) => Ok(Created::Done),
             Err(kube::Error::Api(status)) if status.code == 409 => {

@@ -7,7 +7,7 @@ use model::{
     Namespace, Node, Pod, PodName, RemoteEndpoint, RoutingMode,
 };
 use parking_lot::Mutex;
-use policy::{CidrGroup, Config, Created, IdentityStore, Inputs, Outputs, Policy, StoreError};
+use policy::{CidrGroup, Config, Created, IdentityStore, Inputs, Outputs, Policy, StoreError, StoreErrorKind};
 use statedb::{Tasks, Writer, table};
 use std::collections::BTreeMap;
 use std::io;
@@ -79,7 +79,8 @@ impl IdentityStore for Store {
     async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
         let permanent = *self.refuses.lock();
         if *self.away.lock() || permanent {
-            return Err(StoreError { id: identity.id, reason: "connection refused".into(), permanent });
+            let kind = if permanent { StoreErrorKind::Permanent } else { StoreErrorKind::Unavailable };
+            return Err(StoreError { id: identity.id, reason: "connection refused".into(), kind });
         }
         let there = self.made.lock().entry(identity.id).or_insert_with(|| identity.labels.clone()).clone();
         let answers_after = *self.answers_after.lock();
