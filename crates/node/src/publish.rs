@@ -14,13 +14,17 @@ use serde_json::{Value, json};
 use statedb::{Backoff, Reader, Retries};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 const FIELD_MANAGER: &str = "cilium-agent";
 /// Back-off between failed attempts.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(60));
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(300));
+/// Delay before the same is written again that the API server has refused for what it says: its rules may have changed.
+const REFUSED: Duration = Duration::from_secs(600);
 
 /// The desired content of this node's CiliumNode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,39 +154,17 @@ fn texts(pod_cidrs: &[IpNet]) -> Vec<String> {
 /// changed or deleted it. Without a Node to own it, nothing is written.
 pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: watch::Receiver<Option<Publication>>) {
     let mut changes = nodes.subscribe();
-    let mut said: Option<Publication> = None;
-    let mut retries = Retries::new(RETRY);
-    // What the operator has assigned to this node.
-    let mut given = Vec::new();
+    let mut written = Written::default();
     loop {
-        let mut wait = None;
         let snapshot = nodes.snapshot();
-        let own = snapshot.iter().find(|node| node.local);
-        if let Some(own) = own.filter(|node| !node.pod_cidrs.is_empty()) {
-            given.clone_from(&own.pod_cidrs);
-        }
         let publication = wanted.borrow_and_update().clone();
-        if let Some(publication) = publication
-            && (said.as_ref() != Some(&publication) || !own.is_some_and(|own| publication.is_said_by(own)))
-        {
-            match write(&client.all(), &publication, &given).await {
-                Ok(()) => {
-                    if retries.succeeded() {
-                        info!(node = publication.name, "CiliumNode can be written again");
-                    }
-                    said = Some(publication);
-                }
-                Err(error) => {
-                    if !retries.failing() {
-                        warn!(node = publication.name, %error, "cannot write CiliumNode, retrying");
-                    }
-                    wait = Some(retries.failed());
-                }
-            }
-        }
+        let wait = match publication {
+            Some(publication) => written.bring(&client, publication, snapshot.iter().find(|node| node.local)).await,
+            None => None,
+        };
         let retry = async {
             match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => std::future::pending().await,
             }
         };
@@ -191,6 +173,65 @@ pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: w
             _ = changes.next() => {}
             () = retry => {}
         }
+    }
+}
+
+/// What has become of the object so far.
+struct Written {
+    last: Option<Publication>,
+    retries: Retries,
+    /// What the API server has refused for what it says, and until when it is left alone.
+    refused: Option<(Publication, Instant)>,
+    /// What the operator has assigned to this node.
+    given: Vec<IpNet>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { last: None, retries: Retries::new(RETRY), refused: None, given: Vec::new() }
+    }
+}
+
+impl Written {
+    /// Writes what is wanted unless the API server has it. Returns when to try again, if that failed.
+    async fn bring(&mut self, client: &k8s::Client, wanted: Publication, own: Option<&Arc<Node>>) -> Option<Instant> {
+        if let Some(own) = own.filter(|node| !node.pod_cidrs.is_empty()) {
+            self.given.clone_from(&own.pod_cidrs);
+        }
+        if self.last.as_ref() == Some(&wanted) && own.is_some_and(|own| wanted.is_said_by(own)) {
+            return None;
+        }
+        if let Some((refused, until)) = &self.refused
+            && *refused == wanted
+            && *until > Instant::now()
+        {
+            return Some(*until);
+        }
+        match write(&client.all(), &wanted, &self.given).await {
+            Ok(()) => {
+                if self.retries.succeeded() || self.refused.take().is_some() {
+                    info!(node = wanted.name, "CiliumNode can be written again");
+                }
+                self.last = Some(wanted);
+                None
+            }
+            Err(error) => Some(self.failed(wanted, &error)),
+        }
+    }
+
+    fn failed(&mut self, wanted: Publication, error: &Error) -> Instant {
+        let now = Instant::now();
+        if k8s::is_permanent(error) {
+            if self.refused.is_none() {
+                warn!(node = wanted.name, %error, "the API server rejects this node's CiliumNode");
+            }
+            self.refused = Some((wanted, now + REFUSED));
+            return now + REFUSED;
+        }
+        if !self.retries.failing() {
+            warn!(node = wanted.name, %error, "cannot write CiliumNode, retrying");
+        }
+        now + self.retries.failed()
     }
 }
 
@@ -234,7 +275,6 @@ pub(crate) mod tests {
     use http_body_util::BodyExt;
     use k8s::kube::client::Body;
     use parking_lot::Mutex;
-    use std::sync::Arc;
 
     fn kube() -> KubeNode {
         KubeNode {
@@ -249,7 +289,8 @@ pub(crate) mod tests {
 
     pub(crate) fn published(publication: &Publication) -> Node {
         let object: CiliumNode = serde_json::from_value(publication.patch()).unwrap();
-        ingest_node("default", "node1", &object).unwrap().unwrap()
+        let k8s::Ingested::Row(node) = ingest_node("default", "node1", &object) else { panic!("not what was written") };
+        node
     }
 
     #[test]
@@ -287,9 +328,9 @@ pub(crate) mod tests {
         assert_eq!(publish(&others, Some(&own)), json!({"podCIDRs": ["10.0.9.0/24"]}));
     }
 
-    /// The one CiliumNode at the API server, and the requests in their order.
+    /// The one CiliumNode at the API server, the requests in their order, and the code with which it refuses patches.
     #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<(Option<Value>, Vec<String>)>>);
+    struct Server(Arc<Mutex<(Option<Value>, Vec<String>, Option<StatusCode>)>>);
 
     impl Server {
         fn client(&self) -> k8s::kube::Client {
@@ -306,8 +347,10 @@ pub(crate) mod tests {
         }
 
         fn answer(&self, method: &Method, body: Option<Value>) -> Response<Body> {
-            let (object, requests) = &mut *self.0.lock();
+            let (object, requests, refusal) = &mut *self.0.lock();
             requests.push(method.to_string());
+            let refused =
+                |status: StatusCode| (status, json!({"kind": "Status", "code": status.as_u16(), "message": "refused"}));
             let stale = json!({"kind": "Status", "code": 409, "reason": "Conflict", "message": "another uid"});
             let (status, answer) = match (method.as_str(), body) {
                 ("GET", _) => {
@@ -321,6 +364,7 @@ pub(crate) mod tests {
                     new["metadata"]["uid"] = json!("made");
                     (StatusCode::CREATED, object.insert(new).clone())
                 }
+                ("PATCH", _) if refusal.is_some() => refused(refusal.unwrap()),
                 ("PATCH", Some(patch)) => {
                     let uid = &patch["metadata"]["uid"];
                     let present = object.as_ref().map_or(&Value::Null, |object| &object["metadata"]["uid"]);
@@ -379,6 +423,24 @@ pub(crate) mod tests {
             let expected: &[&str] = if goes { &["GET", "POST", "PATCH"] } else { &["GET", "PATCH"] };
             assert_eq!(server.requests(), expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_what_it_says_waits_until_something_else_is_wanted_or_a_long_time_has_passed() {
+        let server = Server::default();
+        server.0.lock().2 = Some(StatusCode::UNPROCESSABLE_ENTITY);
+        let (_writer, nodes) = statedb::table("nodes");
+        let (want, wanted) = watch::channel(Some(of_owner("first")));
+        let task = tokio::spawn(keep(server.client().into(), nodes, wanted));
+        tokio::time::sleep(REFUSED / 2).await;
+        assert_eq!(server.requests(), ["GET", "PATCH"]);
+        want.send_replace(Some(of_owner("second")));
+        tokio::time::sleep(REFUSED / 2).await;
+        assert_eq!(server.requests(), ["GET", "PATCH"]);
+        server.0.lock().2 = None;
+        tokio::time::sleep(REFUSED).await;
+        assert_eq!(server.object()["metadata"]["ownerReferences"][0]["uid"], "second");
+        task.abort();
     }
 
     #[tokio::test]
