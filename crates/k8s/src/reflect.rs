@@ -38,6 +38,8 @@ const BATCH: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ingested<R> {
     Row(R),
+    /// The row of what can be used of the object, and what cannot. Logged once per version of the object.
+    Part(R, String),
     /// No row: the object does not concern us, or not yet.
     Nothing,
     /// The object is invalid, and why. Logged once per version of the object; the row of its earlier version stays.

@@ -58,6 +58,27 @@ async fn the_pods_of_a_node_that_joins_are_behind_its_tunnel() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_of_which_a_part_is_bad_is_the_same_to_an_agent_that_runs_and_to_one_that_starts() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(NODE2);
+    let node2 = "192.168.0.12".parse().unwrap();
+    eventually("the route", async || world.route("10.2.0.0/24").await.is_some()).await;
+    let bad = NODE2.replace("[{type: InternalIP", "[{type: InternalIP, ip: node2}, {type: InternalIP");
+    world.api.apply(&bad.replace("[10.2.0.0/24]}", "[10.9.0.0/99, 10.2.0.0/24]}\n  health: {ipv4: no}"));
+    settle().await;
+    let running = world.maps();
+    let encap = Some(Encap { id: u64::from(REMOTE_NODE), dst: node2 });
+    assert_eq!(world.route("10.2.0.0/24").await.unwrap().encap, encap);
+    world.kill().await;
+    world.forget_maps();
+    world.start_ready().await;
+    settle().await;
+    assert_eq!(world.route("10.2.0.0/24").await.unwrap().encap, encap);
+    eventually("the maps to be as before", async || world.maps() == running).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_node_that_leaves_nothing_stays() {
     let mut world = World::new().await;
     world.start_ready().await;

@@ -23,6 +23,9 @@ pub(super) struct Mirror<R: Row, W> {
     initialized: bool,
 }
 
+const REST_IN_FORCE: &str = "the rest of it";
+const EARLIER_IN_FORCE: &str = "what an earlier version of it said";
+
 struct Listing<R: Row> {
     rows: Vec<R>,
     keys: HashMap<Name, R::Key>,
@@ -65,12 +68,13 @@ impl<R: Row, W: BorrowMut<Writer<R>>> Mirror<R, W> {
         let name = name(object);
         let row = match ingested {
             Ingested::Row(row) => Some(row),
+            Ingested::Part(row, reason) => {
+                self.complain_of_listed(&name, object, &reason, REST_IN_FORCE);
+                Some(row)
+            }
             Ingested::Nothing => None,
             Ingested::Bad(reason) => {
-                let version = self.complain(&name, object, &reason);
-                if let Some(listing) = &mut self.listing {
-                    listing.bad.insert(name.clone(), version);
-                }
+                self.complain_of_listed(&name, object, &reason, EARLIER_IN_FORCE);
                 let key = self.rows.get(&name);
                 key.and_then(|key| self.writer.borrow().snapshot().get(key)).map(|row| R::clone(&row))
             }
@@ -78,6 +82,13 @@ impl<R: Row, W: BorrowMut<Writer<R>>> Mirror<R, W> {
         if let (Some(row), Some(listing)) = (row, &mut self.listing) {
             listing.keys.insert(name, row.key());
             listing.rows.push(row);
+        }
+    }
+
+    fn complain_of_listed<K: kube::Resource>(&mut self, name: &Name, object: &K, reason: &str, in_force: &'static str) {
+        let version = self.complain(name, object, reason, in_force);
+        if let Some(listing) = &mut self.listing {
+            listing.bad.insert(name.clone(), version);
         }
     }
 
@@ -95,22 +106,31 @@ impl<R: Row, W: BorrowMut<Writer<R>>> Mirror<R, W> {
         match ingested {
             Ingested::Row(row) => {
                 self.bad.remove(&name);
-                let key = row.key();
-                if self.rows.get(&name).is_some_and(|old| *old != key) {
-                    self.drop_row(&name);
-                }
-                self.rows.insert(name, key);
-                self.writer.borrow_mut().insert(row);
+                self.insert(name, row);
+            }
+            Ingested::Part(row, reason) => {
+                let version = self.complain(&name, object, &reason, REST_IN_FORCE);
+                self.bad.insert(name.clone(), version);
+                self.insert(name, row);
             }
             Ingested::Nothing => {
                 self.bad.remove(&name);
                 self.drop_row(&name);
             }
             Ingested::Bad(reason) => {
-                let version = self.complain(&name, object, &reason);
+                let version = self.complain(&name, object, &reason, EARLIER_IN_FORCE);
                 self.bad.insert(name, version);
             }
         }
+    }
+
+    fn insert(&mut self, name: Name, row: R) {
+        let key = row.key();
+        if self.rows.get(&name).is_some_and(|old| *old != key) {
+            self.drop_row(&name);
+        }
+        self.rows.insert(name, key);
+        self.writer.borrow_mut().insert(row);
     }
 
     fn drop_row(&mut self, name: &Name) {
@@ -119,18 +139,12 @@ impl<R: Row, W: BorrowMut<Writer<R>>> Mirror<R, W> {
         }
     }
 
-    /// Logs that an object is invalid, unless this version has been logged. Returns the version.
-    fn complain<K: kube::Resource>(&self, name: &Name, object: &K, reason: &str) -> String {
+    /// Logs that an object is invalid and what holds instead, unless this version has been logged. Returns the version.
+    fn complain<K: kube::Resource>(&self, name: &Name, object: &K, reason: &str, in_force: &'static str) -> String {
         let version = object.meta().resource_version.clone().unwrap_or_default();
         if self.bad.get(name) != Some(&version) {
             let (namespace, name) = name;
-            tracing::warn!(
-                kind = self.kind,
-                namespace,
-                name,
-                error = reason,
-                "object is invalid, what an earlier version of it said stays in force"
-            );
+            tracing::warn!(kind = self.kind, namespace, name, error = reason, in_force, "object is invalid");
         }
         version
     }

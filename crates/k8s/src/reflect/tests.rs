@@ -38,6 +38,7 @@ fn ingest(object: &ConfigMap) -> Ingested<Value> {
     let key = data.get("as").cloned().unwrap_or_else(|| object.name_any());
     match data.get("value").map(String::as_str) {
         Some("bad") => Ingested::Bad("it says so".into()),
+        Some("part") => Ingested::Part(Value { key, value: "rest".to_owned() }, "it says so".into()),
         Some(value) => Ingested::Row(Value { key, value: value.to_owned() }),
         None => Ingested::Nothing,
     }
@@ -116,6 +117,15 @@ async fn a_bad_object_keeps_the_row_of_its_last_good_version_even_over_a_new_lis
     events.push(gone());
     events.extend(list(vec![object("a", &[("value", "bad")]), object("b", &[("value", "bad")])]));
     assert_eq!(after(events).await.0, ["a=1"]);
+}
+
+#[tokio::test]
+async fn of_an_object_that_is_bad_in_part_the_rest_has_a_row_whether_an_earlier_version_is_known_or_not() {
+    let bad = || object("a", &[("value", "part")]);
+    let mut events = list(vec![object("a", &[("value", "1")])]);
+    events.push(Ok(Event::Apply(bad())));
+    assert_eq!(after(events).await.0, ["a=rest"]);
+    assert_eq!(after(list(vec![bad()])).await.0, ["a=rest"]);
 }
 
 #[test]

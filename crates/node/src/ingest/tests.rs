@@ -14,6 +14,12 @@ fn cilium_node(spec: serde_json::Value) -> CiliumNode {
     .unwrap()
 }
 
+/// The row of an object that is right.
+fn row<R>(ingested: Ingested<R>) -> R {
+    let Ingested::Row(row) = ingested else { panic!("it is not wholly right") };
+    row
+}
+
 #[test]
 fn a_cilium_node_gives_its_addresses_by_type_and_its_prefixes() {
     let object = cilium_node(json!({
@@ -27,28 +33,37 @@ fn a_cilium_node_gives_its_addresses_by_type_and_its_prefixes() {
         "ipam": {"podCIDRs": ["10.0.1.0/24", "fd00:10:0:1::/64"]},
         "health": {"ipv4": "10.0.1.200", "ipv6": ""},
     }));
-    let node = ingest_node("default", "node1", &object).unwrap().unwrap();
+    let node = row(ingest_node("default", "node1", &object));
     assert_eq!(node.internal_ips, ["192.168.77.11".parse::<IpAddr>().unwrap(), "fd77::11".parse().unwrap()]);
     assert_eq!(node.cilium_internal_ips, ["10.0.1.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(node.external_ips, ["203.0.113.5".parse::<IpAddr>().unwrap()]);
     assert_eq!(node.health_ips, ["10.0.1.200".parse::<IpAddr>().unwrap()]);
     assert_eq!(node.pod_cidrs, ["10.0.1.0/24".parse::<IpNet>().unwrap(), "fd00:10:0:1::/64".parse().unwrap()]);
     assert_eq!((node.identity, node.local), (reserved::REMOTE_NODE, true));
-    assert!(!ingest_node("default", "node2", &object).unwrap().unwrap().local);
+    assert!(!row(ingest_node("default", "node2", &object)).local);
 }
 
 #[test]
-fn a_field_that_cannot_be_used_is_named() {
-    let error = |spec| ingest_node("default", "x", &cilium_node(spec)).unwrap_err().to_string();
-    assert_eq!(
-        error(json!({"addresses": [{"type": "InternalIP", "ip": "node1"}]})),
-        "spec.addresses: \"node1\" is not an IP address"
-    );
-    assert_eq!(
-        error(json!({"addresses": [], "ipam": {"podCIDRs": ["10.0.0.0"]}})),
-        "spec.ipam.podCIDRs: \"10.0.0.0\" is not a prefix such as 10.0.0.0/24"
-    );
-    assert_eq!(error(json!({"nodeidentity": -1})), "spec.nodeidentity: \"-1\" is not an identity");
+fn a_field_that_cannot_be_used_is_named_and_the_rest_is_used() {
+    let object = cilium_node(json!({
+        "addresses": [{"type": "InternalIP", "ip": "node1"}, {"type": "InternalIP", "ip": "192.168.77.11"}],
+        "ipam": {"podCIDRs": ["10.0.0.0", "10.0.1.0/24"]},
+        "health": {"ipv4": "10.0.1", "ipv6": "fd00::7"},
+        "nodeidentity": -1,
+    }));
+    let Ingested::Part(node, why) = ingest_node("default", "x", &object) else { panic!() };
+    assert_eq!(node.internal_ips, ["192.168.77.11".parse::<IpAddr>().unwrap()]);
+    assert_eq!(node.pod_cidrs, ["10.0.1.0/24".parse::<IpNet>().unwrap()]);
+    assert_eq!(node.health_ips, ["fd00::7".parse::<IpAddr>().unwrap()]);
+    assert_eq!(node.identity, reserved::REMOTE_NODE);
+    for text in [
+        "spec.addresses: \"node1\" is not an IP address",
+        "spec.health: \"10.0.1\" is not an IP address",
+        "spec.ipam.podCIDRs: \"10.0.0.0\" is not a prefix such as 10.0.0.0/24",
+        "spec.nodeidentity: \"-1\" is not an identity",
+    ] {
+        assert!(why.contains(text), "{why}");
+    }
 }
 
 #[test]
@@ -62,7 +77,7 @@ fn a_node_gives_its_addresses_and_prefixes() {
         ]},
     }))
     .unwrap();
-    let node = ingest_kube_node(&object).unwrap().unwrap();
+    let node = row(ingest_kube_node(&object));
     assert_eq!(node.internal_ips, ["192.168.77.11".parse::<IpAddr>().unwrap()]);
     assert_eq!(node.pod_cidrs.len(), 2);
 }

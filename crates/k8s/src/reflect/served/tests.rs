@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use crate::gateway::TlsRouteSpec;
