@@ -166,7 +166,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
 
     let tables = hubble::Tables {
         ipcache: ipcache.entries,
-        endpoints: endpoints.clone(),
+        endpoints,
         pods: sources.pods,
         identities: policy.identities,
         frontends: services.frontends,
@@ -218,7 +218,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         api: api::router(&surface, source),
         healthz: healthz::router(probe),
         metrics: surface.metrics_router(),
-        endpoints,
+        restored: endpoint.restored,
         serving,
     })
 }

@@ -2,7 +2,7 @@
 //! A running agent: what it serves, and when it is ready.
 
 use axum::Router;
-use model::{Endpoint, LocalNode};
+use model::LocalNode;
 use statedb::{Reader, Tasks};
 use tokio::sync::{oneshot, watch};
 use tracing::info;
@@ -17,14 +17,17 @@ pub struct Agent {
     pub healthz: Router,
     /// `/metrics`.
     pub metrics: Router,
-    pub(crate) endpoints: Reader<Endpoint>,
+    pub(crate) restored: watch::Receiver<bool>,
     pub(crate) serving: oneshot::Sender<()>,
 }
 
 impl Agent {
-    /// Returns once the previous process's endpoints are restored and queued deletions are carried out.
+    /// Returns once the previous process's endpoints are restored, as far as they are on disk, and queued deletions are carried out.
     pub async fn restored(&self) {
-        self.endpoints.initialized().await;
+        // If the sender is gone, the agent has ended.
+        if self.restored.clone().wait_for(|restored| *restored).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Call this once the API is served. Pods can then be attached as soon as the node is ready.

@@ -46,7 +46,8 @@ pub(crate) fn router(shared: Shared) -> Router {
 }
 
 async fn restored(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    shared.manager.endpoints().initialized().await;
+    // The sender lives as long as the manager.
+    let _ = shared.manager.restored().wait_for(|restored| *restored).await;
     next.run(request).await
 }
 

@@ -97,6 +97,8 @@ pub struct Inputs {
 pub struct Outputs {
     /// The health endpoint, or why there is currently none; nothing if it is disabled.
     pub health: Option<watch::Receiver<Result<HealthEndpoint, String>>>,
+    /// Whether the endpoints on disk are restored: the API may be served.
+    pub restored: watch::Receiver<bool>,
     /// Tables, status, routes and metrics.
     pub surface: Surface,
 }
@@ -134,12 +136,13 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         warnings: inputs.warnings,
     };
     let Started { router, attachments, status, manager } = core.start(config, interfaces, links, tasks);
+    let restored = manager.restored();
     let health = wants_health.then(|| {
-        let (state, health) = watch::channel(Err("it is being made".to_owned()));
+        let (state, health) = watch::channel(Err("it is being created".to_owned()));
         tasks.spawn("endpoint-health", health::Keeper { manager, node, nodes: inputs.nodes, state }.run());
         health
     });
-    Ok(Outputs { health, surface: surface.table(&attachments).reconciler(&status).routes(router) })
+    Ok(Outputs { health, restored, surface: surface.table(&attachments).reconciler(&status).routes(router) })
 }
 
 /// The core, running.

@@ -18,6 +18,7 @@ use statedb::{Derived, Reader, StatusReader, Writer};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 mod recover;
 pub(crate) mod restore;
@@ -42,7 +43,7 @@ pub enum CreateError {
         attachment: AttachmentId,
     },
     /// The API server has not reported the pod.
-    #[error("pod {0} is not known on this node: the API server has not told of it yet, or it is gone")]
+    #[error("pod {0} is not known on this node: the API server has not reported it yet, or it is gone")]
     UnknownPod(PodName),
     /// The pod uses the node's network.
     #[error("pod {0} uses the node's network: it has no endpoint")]
@@ -86,6 +87,7 @@ pub(crate) struct Manager {
     sources: Sources,
     warnings: Warnings,
     journal: Journal,
+    restored: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Manager {
@@ -108,6 +110,7 @@ impl Manager {
             roster: Mutex::new(Roster::new(writer)),
             leases: Leases::default(),
             journal: Journal::default(),
+            restored: watch::channel(false).0,
             config,
             addresses,
             sources,
@@ -121,6 +124,11 @@ impl Manager {
 
     pub(crate) const fn endpoints(&self) -> &Reader<Endpoint> {
         &self.endpoints
+    }
+
+    /// Whether the endpoints on disk are restored, so that requests can be served.
+    pub(crate) fn restored(&self) -> watch::Receiver<bool> {
+        self.restored.subscribe()
     }
 
     pub(crate) const fn sources(&self) -> &Sources {

@@ -29,7 +29,7 @@ pub enum StateError {
     },
     /// That of all endpoints.
     #[error(
-        "the endpoints of this node are kept in {}, which cannot be read: mend it, or move it away to have the endpoints \
+        "the endpoints of this node are kept in {}, which cannot be read: repair it, or move it away to have the endpoints \
          recovered from the kernel",
         folder.display()
     )]
@@ -67,7 +67,8 @@ impl State {
         }
     }
 
-    /// All readable endpoints. An unreadable one's folder is set aside with a warning: the kernel may know it.
+    /// All readable endpoints. The folder of one that cannot be parsed is set aside with a warning: the kernel may know it. One that the disk
+    /// does not give now stays where it is.
     ///
     /// # Errors
     ///
@@ -83,7 +84,10 @@ impl State {
             match read(&entry.path().join(FILE)) {
                 Ok(endpoint) if endpoint.id == id => endpoints.push(endpoint),
                 Ok(endpoint) => self.put_aside(&name, &format!("it holds endpoint {}", endpoint.id)),
-                Err(error) => self.put_aside(&name, &error.to_string()),
+                Err(Unread::Content(error)) => self.put_aside(&name, &error.to_string()),
+                Err(Unread::Disk(error)) => {
+                    tracing::warn!(endpoint = name, %error, "cannot read endpoint state: file left in place");
+                }
             }
         }
         endpoints.sort_by_key(|e| e.id);
@@ -102,8 +106,20 @@ impl State {
     }
 }
 
-fn read(path: &Path) -> io::Result<Endpoint> {
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
+/// Why there is no endpoint.
+enum Unread {
+    /// The file holds none, or there is no file.
+    Content(io::Error),
+    /// It may be read another time.
+    Disk(io::Error),
+}
+
+fn read(path: &Path) -> Result<Endpoint, Unread> {
+    let text = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unread::Content(error),
+        _ => Unread::Disk(error),
+    })?;
+    serde_json::from_slice(&text).map_err(|error| Unread::Content(error.into()))
 }
 
 #[cfg(test)]
@@ -136,7 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_put_aside_and_the_others_are_found() {
+    fn a_file_that_the_disk_does_not_give_stays_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path());
+        state.save(&endpoint(1)).unwrap();
+        // A folder in the place of the file: an error that says nothing of its content.
+        fs::create_dir_all(folder.path().join("2").join(FILE)).unwrap();
+        assert_eq!(state.load().unwrap(), [endpoint(1)]);
+        assert!(folder.path().join("2").exists() && !folder.path().join("2.unreadable").exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_parsed_is_put_aside_and_the_others_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());
         state.save(&endpoint(1)).unwrap();

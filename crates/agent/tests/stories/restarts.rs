@@ -6,6 +6,7 @@ use crate::world::{DENY_ALL, World, eventually, settle};
 use abi::maps;
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
+use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_changes_nothing_in_the_kernel_and_no_object() {
@@ -102,6 +103,33 @@ async fn pods_whose_state_on_disk_is_lost_are_recovered_from_the_kernel() {
     // Its container is not known any more, so it is missed, and not removed at once.
     world.del(&web).await;
     eventually("it to be missed", async || world.endpoint(&web).is_none() && !world.is_local(web.ip)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_file_is_lost_keeps_the_agent_from_nothing_while_the_api_server_is_away() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let (web, other) = (world.add("web", "web").await, world.add("other", "web").await);
+    settle().await;
+    let whole = world.maps();
+    let file = world.state().join(world.endpoint(&web).unwrap().id.to_string()).join("ep_config.json");
+    world.kill().await;
+    std::fs::write(file, "{").unwrap();
+    world.api.set_mood(Mood::Away);
+    tokio::time::timeout(Duration::from_secs(60), world.start()).await.unwrap();
+    let (code, endpoints) = world.ask(Method::GET, "/v1/endpoint", Value::Null).await;
+    assert_eq!((code, endpoints.as_array().unwrap().len()), (StatusCode::OK, 1));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.maps(), whole, "nothing is pruned");
+    world.api.set_mood(Mood::Well);
+    eventually("the agent to be ready", async || world.healthz().await == StatusCode::OK).await;
+    settle().await;
+    assert_eq!(world.maps(), whole);
+    for (name, pod) in [("web", &web), ("other", &other)] {
+        assert!(world.endpoint(pod).is_some() && world.api.get("ciliumendpoints", &format!("shop/{name}")).is_some());
+    }
+    world.del(&other).await;
+    eventually("it to go", async || world.endpoint(&other).is_none()).await;
 }
 
 #[tokio::test(start_paused = true)]

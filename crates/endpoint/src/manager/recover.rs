@@ -15,7 +15,7 @@ const PREFIX: &str = "lxc";
 
 /// An endpoint whose pod is not known.
 pub(super) struct Orphan {
-    id: EndpointId,
+    pub(super) id: EndpointId,
     /// Name on the host.
     interface: String,
     entry: Entry,
@@ -38,6 +38,11 @@ pub(super) fn orphans(
 }
 
 impl Orphan {
+    /// Whose its addresses are until its pod is known.
+    fn owner(&self) -> String {
+        format!("endpoint {}", self.id)
+    }
+
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         [self.entry.ipv4, self.entry.ipv6].into_iter().filter(|addr| *addr != abi::Addr::NONE).map(IpAddr::from)
     }
@@ -77,12 +82,24 @@ fn identify(orphan: &Orphan, pods: &Snapshot<Pod>, others: &[Endpoint]) -> Optio
 }
 
 impl Manager {
+    /// Keeps the addresses of orphans from other pods.
+    pub(super) fn reserve(&self, orphans: &[Orphan]) {
+        for orphan in orphans {
+            for ip in orphan.addresses() {
+                if let Err(error) = self.addresses.claim(&orphan.owner(), ip) {
+                    tracing::warn!(endpoint = %orphan.id, %error, "cannot reserve the address of an endpoint");
+                }
+            }
+        }
+    }
+
     /// Finds the pods of orphans. Those without one are not recovered: no pod of this node has their addresses.
-    pub(super) async fn recover(&self, mut orphans: Vec<Orphan>, others: &[Endpoint]) -> Vec<Endpoint> {
+    pub(super) async fn recover(&self, mut orphans: Vec<Orphan>) -> Vec<Endpoint> {
         let mut recovered: Vec<Endpoint> = Vec::new();
         if orphans.is_empty() {
             return recovered;
         }
+        let reserved: Vec<_> = orphans.iter().flat_map(|o| o.addresses().map(|ip| (o.owner(), ip))).collect();
         for orphan in &orphans {
             tracing::error!(
                 endpoint = %orphan.id, interface = orphan.interface, addresses = ?orphan.addresses().collect::<Vec<_>>(), folder = %self.config.state().display(),
@@ -94,12 +111,16 @@ impl Manager {
             let mut changes = self.sources.pods.subscribe();
             while !orphans.is_empty() {
                 changes.next().await;
-                orphans.retain(|orphan| match identify(orphan, changes.snapshot(), &[others, &recovered].concat()) {
-                    Some(endpoint) => {
-                        recovered.push(endpoint);
-                        false
+                let present = self.endpoints.snapshot();
+                let others: Vec<_> = present.iter().map(|endpoint| Endpoint::clone(endpoint)).collect();
+                orphans.retain(|orphan| {
+                    match identify(orphan, changes.snapshot(), &[&others[..], &recovered].concat()) {
+                        Some(endpoint) => {
+                            recovered.push(endpoint);
+                            false
+                        }
+                        None => true,
                     }
-                    None => true,
                 });
             }
         };
@@ -109,6 +130,9 @@ impl Manager {
             tracing::error!(endpoint = %id, interface, "endpoint not recovered: no pod of this node has its addresses");
         }
         self.save_again(recovered.clone()).await;
+        for (owner, ip) in reserved {
+            let _ = self.addresses.release(&owner, ip);
+        }
         recovered
     }
 

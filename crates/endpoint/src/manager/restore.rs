@@ -34,14 +34,14 @@ pub(crate) trait HostLinks: Send + Sync + 'static {
 pub(crate) enum RestoreError {
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("the kernel does not tell which endpoints it has")]
+    #[error("the kernel's map of endpoints cannot be read")]
     Kernel(#[from] datapath::Error),
 }
 
 impl Manager {
-    /// Restores the previous process's endpoints, except those deleted meanwhile or whose interface is gone. Then the
-    /// table is complete and the API is served. Endpoints in the kernel whose state on disk is lost are recovered once
-    /// the API server has reported this node's pods; if there are any, this waits for it.
+    /// Restores the previous process's endpoints, except those deleted meanwhile or whose interface is gone. Then the API is served.
+    /// Endpoints in the kernel whose state on disk is lost are recovered once the API server has reported this node's pods. Only then is the
+    /// table complete: until it is, nothing of them is pruned.
     ///
     /// # Errors
     ///
@@ -64,23 +64,29 @@ impl Manager {
                 None
             };
             match why {
-                None => kept.push((endpoint, "restored")),
+                None => kept.push(endpoint),
                 Some(why) => {
                     tracing::info!(endpoint = %endpoint.id, owner = endpoint.owner(), why, "endpoint not restored");
                     gone.push(endpoint.id);
                 }
             }
         }
-        for endpoint in self.recover(orphans, &kept.iter().map(|(e, _)| e.clone()).collect::<Vec<_>>()).await {
-            kept.push((endpoint, "recovered from the kernel: its state on disk was lost"));
-        }
-        for (endpoint, how) in &kept {
+        for endpoint in &kept {
             self.reclaim(endpoint);
-            self.journal.note(endpoint.id, EndpointState::Restoring, how);
+            self.journal.note(endpoint.id, EndpointState::Restoring, "restored");
         }
+        self.reserve(&orphans);
         self.remove_state(gone).await;
         self.carried_out(deleted).await;
-        self.roster.lock().begin(kept.into_iter().map(|(endpoint, _)| endpoint).collect());
+        self.roster.lock().begin(kept, orphans.iter().map(|orphan| orphan.id).collect());
+        self.restored.send_replace(true);
+        let recovered = self.recover(orphans).await;
+        for endpoint in &recovered {
+            self.reclaim(endpoint);
+            let how = "recovered from the kernel: its state on disk was lost";
+            self.journal.note(endpoint.id, EndpointState::Restoring, how);
+        }
+        self.roster.lock().complete(recovered);
         Ok(())
     }
 

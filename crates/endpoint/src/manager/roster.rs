@@ -19,18 +19,30 @@ pub(super) struct Roster {
     joining: Vec<Endpoint>,
     /// Their state is still on disk.
     leaving: BTreeSet<EndpointId>,
+    /// The kernel has them, and whose they are is to be found out.
+    orphans: BTreeSet<EndpointId>,
 }
 
 impl Roster {
     pub(super) fn new(writer: Writer<Endpoint>) -> Self {
-        Self { writer, joining: Vec::new(), leaving: BTreeSet::new() }
+        Self { writer, joining: Vec::new(), leaving: BTreeSet::new(), orphans: BTreeSet::new() }
     }
 
-    /// Starts with these, and marks the table as complete.
-    pub(super) fn begin(&mut self, endpoints: Vec<Endpoint>) {
+    /// Starts with these. The table is not complete: there may be orphans.
+    pub(super) fn begin(&mut self, endpoints: Vec<Endpoint>, orphans: BTreeSet<EndpointId>) {
         for endpoint in endpoints {
             self.writer.insert(endpoint);
         }
+        self.writer.commit();
+        self.orphans = orphans;
+    }
+
+    /// Adds the orphans whose pods are known, and marks the table as complete.
+    pub(super) fn complete(&mut self, recovered: Vec<Endpoint>) {
+        for endpoint in recovered {
+            self.writer.insert(endpoint);
+        }
+        self.orphans.clear();
         self.writer.mark_initialized();
     }
 
@@ -61,7 +73,7 @@ impl Roster {
     pub(super) fn taken(&self) -> BTreeSet<EndpointId> {
         let present = self.writer.snapshot();
         let in_use = present.iter().map(|endpoint| endpoint.id).chain(self.joining.iter().map(|endpoint| endpoint.id));
-        in_use.chain(self.leaving.iter().copied()).collect()
+        in_use.chain(self.leaving.iter().chain(&self.orphans).copied()).collect()
     }
 
     fn find(&self, condition: impl Fn(&Endpoint) -> bool) -> Option<Endpoint> {

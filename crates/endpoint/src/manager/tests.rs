@@ -162,6 +162,10 @@ async fn endpoints_whose_state_is_lost_are_recovered_when_their_pods_are_known()
     let restoring = tokio::spawn(async move { manager.restore(&links, &maps).await });
     tokio::time::sleep(Duration::from_secs(1000)).await;
     assert!(!alone.manager.endpoints.snapshot().initialized(), "until the pods are known, nothing is pruned");
+    assert!(*alone.manager.restored().borrow(), "what is on disk is served");
+    assert_eq!(alone.ids(), [1]);
+    assert!([1, 2, 3, 4, 5].iter().all(|id| alone.manager.roster.lock().taken().contains(&EndpointId(*id))));
+    assert_eq!(alone.pool.taken.lock().len(), 10, "nobody else gets their addresses");
     // The address of one of them comes late.
     for id in [1, 2, 3, 4] {
         alone.pods.insert(pod_of(id));
