@@ -12,6 +12,7 @@ mod node_readiness;
 mod pending;
 mod pod_cidrs;
 mod policy_status;
+mod refusals;
 mod service_status;
 mod warning_events;
 
@@ -19,11 +20,12 @@ use crate::config::Config;
 use crate::gateways;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use endpoint::gc::{LivePod, Published};
 use k8s::cilium::{CiliumLocalRedirectPolicy, CiliumNode};
 use k8s::k8s_openapi::api::core::v1::{Node, Service};
 use k8s::k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s::kube::Error;
-use k8s::kube::api::Patch;
+use k8s::kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, Preconditions};
 use k8s::{Client, Events, Feed, Warning, WatchConfig};
 use serde_json::json;
 use statedb::{Backoff, Retries, Tasks};
@@ -117,14 +119,26 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     if !core_nodes.is_empty() {
         run.tasks.spawn("reflect-nodes", client.reflect_into(client.all(), core_nodes));
     }
-    if let Some(gc) = config.identity_gc {
-        run.spawn(identity_gc::IdentityGc::new(client, gc));
-    }
-    if let Some(interval) = config.endpoint_gc_interval {
-        run.spawn(endpoint_gc::EndpointGc::new(client, interval));
-    }
+    collect_endpoints_and_identities(client, config, run);
     if let Some(interval) = config.node_gc_interval {
         run.spawn(node_gc::NodeGc::new(client, interval));
+    }
+}
+
+/// Both follow the CiliumEndpoints, by one watch.
+fn collect_endpoints_and_identities(client: &Client, config: &Config, run: &Running) {
+    if config.identity_gc.is_none() && config.endpoint_gc_interval.is_none() {
+        return;
+    }
+    let (writer, endpoints) = statedb::table("published-endpoints");
+    run.tasks.spawn("reflect-cilium-endpoints", client.reflect(client.all(), writer, Published::ingest));
+    if let Some(gc) = config.identity_gc {
+        run.spawn(identity_gc::IdentityGc::new(client, gc, &endpoints));
+    }
+    if let Some(interval) = config.endpoint_gc_interval {
+        let (writer, pods) = statedb::table("live-pods");
+        run.tasks.spawn("reflect-pods", client.reflect(client.all(), writer, LivePod::ingest));
+        run.spawn(endpoint_gc::EndpointGc::new(client, interval, &endpoints, &pods));
     }
 }
 
@@ -267,67 +281,47 @@ async fn warn_and_write<T>(
     warnings: impl IntoIterator<Item = Warning>,
     write: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let mut told = Ok(());
+    let mut published = Ok(());
     for warning in warnings {
         match events.publish(&warning).await {
             Err(error) if !matches!(error, Error::Api(_)) => return Err(error),
-            result => told = told.and(result),
+            result => published = published.and(result),
         }
     }
     let written = write.await?;
-    told.map(|()| written)
+    published.map(|()| written)
 }
 
-/// All objects, page by page, each reduced by `keep`.
-async fn list<K, T>(api: &k8s::kube::Api<K>, mut keep: impl FnMut(K) -> Option<T>) -> Result<Vec<T>, Error>
+/// The metadata of all objects, each reduced by `keep`, from the API server's cache: they may be old.
+async fn list_metadata<K, T>(api: &Api<K>, keep: impl FnMut(ObjectMeta) -> Option<T>) -> Result<Vec<T>, Error>
 where
     K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let mut params = k8s::kube::api::ListParams::default().limit(500);
-    let mut kept = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        kept.extend(page.items.into_iter().filter_map(&mut keep));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(kept),
-        }
-    }
+    let list = api.list_metadata(&ListParams::default().match_any()).await?;
+    Ok(list.items.into_iter().map(|item| item.metadata).filter_map(keep).collect())
 }
 
-/// As [`list`], of the metadata only.
-async fn list_metadata<K, T>(
-    api: &k8s::kube::Api<K>,
-    mut keep: impl FnMut(k8s::kube::api::ObjectMeta) -> Option<T>,
-) -> Result<Vec<T>, Error>
+/// The newest version of an object, if there is one. By a list, which the operator may make anyway.
+async fn find<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Error>
 where
     K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let mut params = k8s::kube::api::ListParams::default().limit(500);
-    let mut kept = Vec::new();
-    loop {
-        let page = api.list_metadata(&params).await?;
-        kept.extend(page.items.into_iter().filter_map(|item| keep(item.metadata)));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(kept),
-        }
-    }
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(api.list(&params).await?.items.pop())
 }
 
-/// Deletes this very version of an object: one that has been changed or recreated meanwhile stays.
-async fn delete<K>(api: &k8s::kube::Api<K>, meta: &k8s::kube::api::ObjectMeta) -> Result<(), Error>
+/// This very version of an object.
+fn version_of(meta: &ObjectMeta) -> Preconditions {
+    Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() }
+}
+
+/// Deletes a version of an object: one that has been changed or recreated meanwhile stays.
+async fn delete<K>(api: &Api<K>, name: &str, version: Preconditions) -> Result<(), Error>
 where
     K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let params = k8s::kube::api::DeleteParams {
-        preconditions: Some(k8s::kube::api::Preconditions {
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-        }),
-        ..Default::default()
-    };
-    unless_stale(api.delete(meta.name.as_deref().unwrap_or_default(), &params).await)
+    let params = DeleteParams { preconditions: Some(version), ..DeleteParams::default() };
+    unless_stale(api.delete(name, &params).await)
 }
 
 #[cfg(test)]

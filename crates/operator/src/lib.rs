@@ -165,7 +165,6 @@ async fn hold_lease(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use election::server::Server;
     use std::time::Duration;

@@ -2,7 +2,7 @@
 //! Tells the authors of announcement policies what is wrong with them, in the conditions determined by `l2`.
 
 use super::pending::Pending;
-use super::{Controller, Failures, conditions_of, is_stale};
+use super::{Controller, Failures, conditions_of};
 use k8s::Client;
 use k8s::cilium::CiliumL2AnnouncementPolicy;
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -18,7 +18,7 @@ pub(super) struct L2PolicyStatus {
 
 impl L2PolicyStatus {
     pub(super) fn new(client: &Client, policies: &Reader<Policy>) -> Self {
-        Self { api: client.all(), pending: Pending::new(policies) }
+        Self { api: client.all(), pending: Pending::new(Self::NAME, policies) }
     }
 
     async fn set(&self, policy: &Policy) -> Result<(), Error> {
@@ -38,11 +38,9 @@ impl Controller for L2PolicyStatus {
     async fn pass(&mut self) -> Result<(), Failures> {
         let mut failures = Failures::default();
         for policy in self.pending.rows() {
-            match self.set(&policy).await {
-                Err(error) if !is_stale(&error) => {
-                    failures.add(format_args!("CiliumL2AnnouncementPolicy {}", policy.name), &error);
-                }
-                _ => self.pending.done(&policy),
+            let result = self.set(&policy).await;
+            if let Err(error) = self.pending.settle(&policy, result) {
+                failures.add(format_args!("CiliumL2AnnouncementPolicy {}", policy.name), &error);
             }
         }
         failures.into_result()

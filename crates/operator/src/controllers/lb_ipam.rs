@@ -5,7 +5,8 @@
 //! Every write is conditional on the version that was decided on. Nothing is decided before all tables are complete,
 //! those of pools and Services at the newest version: what the previous leader assigned must not look free.
 
-use super::{Controller, Failures, REPORTER, conditions_of, is_stale, warn_and_write};
+use super::refusals::Refusals;
+use super::{Controller, Failures, REPORTER, conditions_of, warn_and_write};
 use crate::metrics::Metrics;
 use k8s::cilium::CiliumLoadBalancerIPPool;
 use k8s::k8s_openapi::api::core::v1::Service as ServiceObject;
@@ -47,6 +48,8 @@ pub(super) struct LbIpam {
     unwritten_pools: BTreeSet<Arc<str>>,
     /// Services whose status is still to be written.
     unwritten_services: BTreeSet<ServiceName>,
+    refused_pools: Refusals<Arc<str>, ()>,
+    refused_services: Refusals<ServiceName, ()>,
     metrics: Metrics,
 }
 
@@ -74,6 +77,8 @@ impl LbIpam {
             service_cidrs: Source::new(&tables.service_cidrs),
             unwritten_pools: BTreeSet::new(),
             unwritten_services: BTreeSet::new(),
+            refused_pools: Refusals::new(Self::NAME),
+            refused_services: Refusals::new(Self::NAME),
             metrics,
         }
     }
@@ -104,6 +109,7 @@ impl LbIpam {
                 Change::Upsert(pool) => self.allocator.set_pool(Pool::clone(&pool)),
                 Change::Delete(pool) => {
                     self.allocator.remove_pool(&pool.name);
+                    self.refused_pools.forget(&pool.name);
                     self.metrics.forget_lb_pool(&pool.name);
                 }
             }
@@ -115,7 +121,10 @@ impl LbIpam {
         for change in batch.changes {
             match change {
                 Change::Upsert(service) => self.allocator.set_service(Service::clone(&service)),
-                Change::Delete(service) => self.allocator.remove_service(&service.name),
+                Change::Delete(service) => {
+                    self.allocator.remove_service(&service.name);
+                    self.refused_services.forget(&service.name);
+                }
             }
         }
     }
@@ -148,9 +157,10 @@ impl LbIpam {
                 let row = written.as_ref().and_then(Pool::ingest);
                 row.into_iter().for_each(|row| self.allocator.set_pool(row));
             });
-            let unwritten = &mut self.unwritten_pools;
-            if failures.add_unwritten(unwritten, &name, "CiliumLoadBalancerIPPool", result).is_break() {
-                return;
+            match self.refused_pools.absorb(Arc::clone(&name), (), result) {
+                Ok(()) => drop(self.unwritten_pools.remove(&name)),
+                Err(error) if failures.add_write("CiliumLoadBalancerIPPool", &name, &error).is_break() => return,
+                Err(_) => {}
             }
         }
     }
@@ -161,35 +171,20 @@ impl LbIpam {
                 let row = written.as_ref().and_then(|object| Service::ingest(self.config, object));
                 row.into_iter().for_each(|row| self.allocator.set_service(row));
             });
-            let unwritten = &mut self.unwritten_services;
-            if failures.add_unwritten(unwritten, &name, "Service", result).is_break() {
-                return;
+            match self.refused_services.absorb(name.clone(), (), result) {
+                Ok(()) => drop(self.unwritten_services.remove(&name)),
+                Err(error) if failures.add_write("Service", &name, &error).is_break() => return,
+                Err(_) => {}
             }
         }
     }
 }
 
 impl Failures {
-    /// Records the outcome of a write. A failed one is retried; if the API server did not even respond, the others need
-    /// not be tried now.
-    fn add_unwritten<K: Ord + Display>(
-        &mut self,
-        unwritten: &mut BTreeSet<K>,
-        key: &K,
-        kind: &str,
-        result: Result<(), Error>,
-    ) -> ControlFlow<()> {
-        match result {
-            // If it is gone or was changed, the table will report that.
-            Err(error) if !is_stale(&error) => {
-                self.add(format_args!("{kind} {key}"), &error);
-                if matches!(error, Error::Api(_)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            }
-            _ => {
-                unwritten.remove(key);
-                ControlFlow::Continue(())
-            }
-        }
+    /// Records a failed write, which is retried. If the API server did not even respond, the others need not be tried now.
+    fn add_write(&mut self, kind: &str, key: &impl Display, error: &Error) -> ControlFlow<()> {
+        self.add(format_args!("{kind} {key}"), error);
+        if matches!(error, Error::Api(_)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
@@ -210,6 +205,8 @@ impl Controller for LbIpam {
                 self.take_occupants(batch);
             }
             () = tokio::time::sleep(LOOK), if !ready => {}
+            pools = self.refused_pools.due() => self.unwritten_pools.extend(pools),
+            services = self.refused_services.due() => self.unwritten_services.extend(services),
         }
     }
 

@@ -2,7 +2,7 @@
 //! Writes the addresses of nodes into the statuses of Services that have these, as `lbipam` finds right.
 
 use super::pending::Pending;
-use super::{Controller, Failures, REPORTER, is_stale};
+use super::{Controller, Failures, REPORTER};
 use k8s::k8s_openapi::api::core::v1::Service;
 use k8s::kube::api::{Patch, PatchParams};
 use k8s::kube::{Api, Error};
@@ -48,8 +48,8 @@ impl NodeIpam {
         Self {
             client: client.clone(),
             events: Events::new(client, REPORTER),
-            services: Pending::new(&tables.services),
-            updates: Pending::new(&updates(tasks, tables).rows),
+            services: Pending::new(Self::NAME, &tables.services),
+            updates: Pending::new(Self::NAME, &updates(tasks, tables).rows),
         }
     }
 
@@ -73,23 +73,23 @@ impl Controller for NodeIpam {
 
     async fn due(&mut self) {
         tokio::select! {
-            _ = self.services.more() => {}
-            _ = self.updates.more() => {}
+            () = self.services.more() => {}
+            () = self.updates.more() => {}
         }
     }
 
     async fn pass(&mut self) -> Result<(), Failures> {
         let mut failures = Failures::default();
         for service in self.services.rows() {
-            match self.warn(&service).await {
-                Err(error) if !is_stale(&error) => failures.add(format_args!("service {}", service.name), &error),
-                _ => self.services.done(&service),
+            let result = self.warn(&service).await;
+            if let Err(error) = self.services.settle(&service, result) {
+                failures.add(format_args!("service {}", service.name), &error);
             }
         }
         for update in self.updates.rows() {
-            match self.write(&update).await {
-                Err(error) if !is_stale(&error) => failures.add(format_args!("service {}", update.service), &error),
-                _ => self.updates.done(&update),
+            let result = self.write(&update).await;
+            if let Err(error) = self.updates.settle(&update, result) {
+                failures.add(format_args!("service {}", update.service), &error);
             }
         }
         failures.into_result()

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lets pods onto a node once its agent is ready: removes the taint and reports the network as available.
 
-use super::{Controller, Failures, is_stale};
+use super::refusals::Refusals;
+use super::{Controller, Failures, unless_stale};
 use k8s::Client;
 use k8s::k8s_openapi::api::core::v1::{Node, Taint};
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
 use k8s::kube::api::{Api, Patch, PatchParams};
-use node::readiness::{self, AgentRow, NodeRow, Readiness};
+use node::readiness::{self, AgentRow, NodeRow, Readiness, Wanted};
 use statedb::{Changes, Reader};
 
 pub(super) struct NodeReadiness {
@@ -17,6 +18,7 @@ pub(super) struct NodeReadiness {
     agents: Reader<AgentRow>,
     node_changes: Changes<NodeRow>,
     agent_changes: Changes<AgentRow>,
+    refusals: Refusals<String, (NodeRow, Wanted)>,
 }
 
 impl NodeReadiness {
@@ -28,7 +30,18 @@ impl NodeReadiness {
             agents: agents.clone(),
             node_changes: nodes.subscribe(),
             agent_changes: agents.subscribe(),
+            refusals: Refusals::new(Self::NAME),
         }
+    }
+
+    /// Both are tried, whatever becomes of the first.
+    async fn set(&self, node: &NodeRow, wanted: &Wanted) -> Result<(), Error> {
+        let condition = if wanted.condition { self.set_condition(node).await } else { Ok(()) };
+        let taints = match &wanted.taints {
+            Some(taints) => self.set_taints(node, taints).await,
+            None => Ok(()),
+        };
+        unless_stale(condition).and(unless_stale(taints))
     }
 
     async fn set_taints(&self, node: &NodeRow, taints: &[Taint]) -> Result<(), Error> {
@@ -56,6 +69,7 @@ impl Controller for NodeReadiness {
         tokio::select! {
             _ = self.node_changes.next() => {}
             _ = self.agent_changes.next() => {}
+            _ = self.refusals.due() => {}
         }
     }
 
@@ -65,16 +79,15 @@ impl Controller for NodeReadiness {
             return Ok(());
         }
         let mut failures = Failures::default();
+        self.refusals.retain(|name| nodes.get(name).is_some());
         for node in nodes.iter() {
             let wanted = readiness::resolve(&self.config, node, readiness::agent_of(&node.name, &agents));
-            let mut results = Vec::new();
-            if wanted.condition {
-                results.push(self.set_condition(node).await);
+            let version = (NodeRow::clone(node), wanted);
+            if self.refusals.cover(&node.name, &version) {
+                continue;
             }
-            if let Some(taints) = &wanted.taints {
-                results.push(self.set_taints(node, taints).await);
-            }
-            for error in results.into_iter().filter_map(Result::err).filter(|error| !is_stale(error)) {
+            let result = self.set(node, &version.1).await;
+            if let Err(error) = self.refusals.absorb(node.name.clone(), version, result) {
                 failures.add(format_args!("Node {}", node.name), &error);
             }
         }

@@ -2,7 +2,8 @@
 //! Assigns pod CIDRs to CiliumNodes (`ipam: cluster-pool`), as decided by `ipam`. If a node cannot get what it needs,
 //! `status.ipam.operator-status.error` and an event say so, and nothing else of it is changed.
 
-use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
+use super::refusals::Refusals;
+use super::{Controller, Failures, REPORTER, warn_and_write};
 use crate::metrics::Metrics;
 use ipam::cluster::Allocator;
 use ipam::cluster::nodes::{NodeRow, Write};
@@ -18,13 +19,15 @@ pub(super) struct PodCidrs {
     allocator: Allocator,
     nodes: Reader<NodeRow>,
     changes: Changes<NodeRow>,
+    refusals: Refusals<String, (NodeRow, Write)>,
     metrics: Metrics,
 }
 
 impl PodCidrs {
     pub(super) fn new(client: &Client, allocator: Allocator, nodes: &Reader<NodeRow>, metrics: Metrics) -> Self {
         let events = Events::new(client, REPORTER);
-        Self { api: client.all(), events, allocator, nodes: nodes.clone(), changes: nodes.subscribe(), metrics }
+        let (changes, refusals) = (nodes.subscribe(), Refusals::new(Self::NAME));
+        Self { api: client.all(), events, allocator, nodes: nodes.clone(), changes, refusals, metrics }
     }
 
     async fn write(&self, node: &NodeRow, write: &Write) -> Result<(), Error> {
@@ -58,6 +61,7 @@ impl Controller for PodCidrs {
         tokio::select! {
             _ = self.changes.next() => {}
             () = rested => {}
+            _ = self.refusals.due() => {}
         }
     }
 
@@ -68,11 +72,16 @@ impl Controller for PodCidrs {
         };
         self.metrics.ipam_nodes(nodes.len(), provided.refused);
         let mut failures = Failures::default();
-        for (node, write) in &provided.writes {
-            match self.write(node, write).await {
-                // If it is gone or was changed, the table will report that.
-                Err(error) if !is_stale(&error) => failures.add(format_args!("CiliumNode {}", node.name), &error),
-                _ => {}
+        self.refusals.retain(|name| nodes.get(name).is_some());
+        for version in provided.writes {
+            let name = version.0.name.clone();
+            if self.refusals.cover(&name, &version) {
+                continue;
+            }
+            let result = self.write(&version.0, &version.1).await;
+            // If it is gone or was changed, the table will report that.
+            if let Err(error) = self.refusals.absorb(name.clone(), version, result) {
+                failures.add(format_args!("CiliumNode {name}"), &error);
             }
         }
         failures.into_result()

@@ -3,7 +3,7 @@
 //! `policy`.
 
 use super::pending::Pending;
-use super::{Controller, Failures, REPORTER, conditions_of, is_stale, warn_and_write};
+use super::{Controller, Failures, REPORTER, conditions_of, warn_and_write};
 use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, PolicyCondition};
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
@@ -24,8 +24,8 @@ impl PolicyStatus {
         Self {
             client: client.clone(),
             events: Events::new(client, REPORTER),
-            namespaced: Pending::new(namespaced),
-            clusterwide: Pending::new(clusterwide),
+            namespaced: Pending::new(Self::NAME, namespaced),
+            clusterwide: Pending::new(Self::NAME, clusterwide),
         }
     }
 
@@ -52,20 +52,18 @@ impl Controller for PolicyStatus {
 
     async fn due(&mut self) {
         tokio::select! {
-            _ = self.namespaced.more() => {}
-            _ = self.clusterwide.more() => {}
+            () = self.namespaced.more() => {}
+            () = self.clusterwide.more() => {}
         }
     }
 
     async fn pass(&mut self) -> Result<(), Failures> {
         let mut failures = Failures::default();
         for row in [self.namespaced.rows(), self.clusterwide.rows()].concat() {
-            match self.tell(&row).await {
-                Err(error) if !is_stale(&error) => {
-                    failures.add(format_args!("policy {}/{}", row.namespace, row.name), &error);
-                }
-                _ if row.namespace.is_empty() => self.clusterwide.done(&row),
-                _ => self.namespaced.done(&row),
+            let result = self.tell(&row).await;
+            let pending = if row.namespace.is_empty() { &mut self.clusterwide } else { &mut self.namespaced };
+            if let Err(error) = pending.settle(&row, result) {
+                failures.add(format_args!("policy {}/{}", row.namespace, row.name), &error);
             }
         }
         failures.into_result()

@@ -2,7 +2,7 @@
 //! Tells the authors of Services what of them is not honoured, by an event and by the condition that `services` finds right.
 
 use super::pending::Pending;
-use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
+use super::{Controller, Failures, REPORTER, warn_and_write};
 use k8s::k8s_openapi::api::core::v1::Service;
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
@@ -20,7 +20,11 @@ pub(super) struct ServiceStatus {
 
 impl ServiceStatus {
     pub(super) fn new(client: &Client, problems: &Reader<ServiceProblems>) -> Self {
-        Self { client: client.clone(), events: Events::new(client, REPORTER), pending: Pending::new(problems) }
+        Self {
+            client: client.clone(),
+            events: Events::new(client, REPORTER),
+            pending: Pending::new(Self::NAME, problems),
+        }
     }
 
     async fn tell(&self, row: &ServiceProblems) -> Result<(), Error> {
@@ -45,9 +49,9 @@ impl Controller for ServiceStatus {
     async fn pass(&mut self) -> Result<(), Failures> {
         let mut failures = Failures::default();
         for row in self.pending.rows() {
-            match self.tell(&row).await {
-                Err(error) if !is_stale(&error) => failures.add(format_args!("service {}", row.service), &error),
-                _ => self.pending.done(&row),
+            let result = self.tell(&row).await;
+            if let Err(error) = self.pending.settle(&row, result) {
+                failures.add(format_args!("service {}", row.service), &error);
             }
         }
         failures.into_result()

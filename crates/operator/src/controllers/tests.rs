@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What controllers write into statuses that others write into too.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::l2_policy_status::L2PolicyStatus;
 use super::policy_status::PolicyStatus;

@@ -63,7 +63,7 @@ pub(super) struct WarningEvents<R: Warned> {
 
 impl<R: Warned> WarningEvents<R> {
     pub(super) fn new(client: &Client, objects: &Reader<R>) -> Self {
-        Self { events: Events::new(client, REPORTER), pending: Pending::new(objects) }
+        Self { events: Events::new(client, REPORTER), pending: Pending::new(R::CONTROLLER, objects) }
     }
 }
 
@@ -77,10 +77,13 @@ impl<R: Warned> Controller for WarningEvents<R> {
     async fn pass(&mut self) -> Result<(), Failures> {
         let mut failures = Failures::default();
         for object in self.pending.rows() {
-            match self.events.publish(&object.warning()).await {
-                // What the API server refuses now, it refuses again.
-                Ok(()) | Err(Error::Api(_)) => self.pending.done(&object),
-                Err(error) => failures.add(object.object(), &error),
+            let result = match self.events.publish(&object.warning()).await {
+                // As in a namespace that is being deleted: the rest does not hang on an event.
+                Err(Error::Api(status)) if status.code == 403 => Ok(()),
+                result => result,
+            };
+            if let Err(error) = self.pending.settle(&object, result) {
+                failures.add(object.object(), &error);
             }
         }
         failures.into_result()

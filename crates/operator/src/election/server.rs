@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An API server in memory that has one Lease, and that answers some of its clients and others not.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use axum::http::{Method, Request, Response};
 use k8s::kube;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The controller on an API server in memory, which fails on demand and may lose the answer to a write that it has made.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use super::*;
 use axum::body::Body;
@@ -218,13 +217,36 @@ async fn what_cannot_be_written_for_one_keeps_no_other_and_is_tried_again() {
     let world = World::default();
     world.pool("p", "10.0.0.0/24");
     ["a", "b"].iter().for_each(|name| world.service(name));
-    world.fates(&[Fate::Refused(422)]);
+    world.fates(&[Fate::Refused(403)]);
     let mut operator = Operator::start(&world);
     operator.follow();
     let failures = operator.pass().await.unwrap_err();
     assert_eq!(failures.0.len(), 1);
     assert!(failures.0[0].starts_with("Service n/a: "), "{failures:?}");
     assert_eq!(world.addresses(), ["-", "10.0.0.1"]);
+    operator.pass().await.unwrap();
+    assert_eq!(world.addresses(), ["10.0.0.0", "10.0.0.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_what_it_says_waits_for_a_long_time_or_for_another_version() {
+    let world = World::default();
+    world.pool("p", "10.0.0.0/24");
+    ["a", "b"].iter().for_each(|name| world.service(name));
+    world.fates(&[Fate::Refused(422)]);
+    let mut operator = Operator::start(&world);
+    operator.follow();
+    operator.pass().await.unwrap();
+    assert_eq!(world.addresses(), ["-", "10.0.0.1"]);
+    world.requests();
+    operator.pass().await.unwrap();
+    assert_eq!(world.requests(), [""; 0]);
+    world.fates(&[Fate::Refused(422)]);
+    world.service("a");
+    operator.follow();
+    operator.pass().await.unwrap();
+    assert_eq!(world.requests(), ["PATCH services/a/status"]);
+    tokio::time::sleep(std::time::Duration::from_secs(2 * 3600)).await;
     operator.pass().await.unwrap();
     assert_eq!(world.addresses(), ["10.0.0.0", "10.0.0.1"]);
 }
