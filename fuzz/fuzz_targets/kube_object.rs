@@ -8,4 +8,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     services::fuzz::object(data);
     node::fuzz::object(data);
     endpoint::fuzz::object(data);
+    lbipam::fuzz::object(data);
+    l2::fuzz::object(data);
+    gateway::fuzz::object(data);
 });

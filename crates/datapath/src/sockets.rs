@@ -2,6 +2,8 @@
 //! Sockets that are connected to a backend by the name of a Service: finding them by what they remember (`abi::lb::Connected`), and
 //! ending their connections.
 
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod message;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,10 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the fuzzer calls: objects of authors who may write anything. Not part of the product.
 
-use crate::ingest_envoy_config;
 use crate::route::Rule;
+use crate::source::{Parameters, Route, RouteSpec, Source};
+use crate::{IngressConfig, ingest_envoy_config, ingest_ingress};
+use k8s::gateway::{
+    BackendTlsPolicySpec, GatewayClassSpec, GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, MeshSpec,
+    Object, ReferenceGrantSpec, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
+};
 use l7::{Filters, HeaderChanges, PathChange, PathMatch, RouteAction, RouteMatch, ValueMatch, syntax};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt::Debug;
+
+/// An object in JSON after a byte that names its kind: the same object gives the same row.
+pub fn object(data: &[u8]) {
+    let Some((kind, json)) = data.split_first() else { return };
+    match kind {
+        b'0' => source::<GatewayClassSpec>(json),
+        b'1' => source::<GatewaySpec>(json),
+        b'2' => source::<ListenerSetSpec>(json),
+        b'3' => route::<HttpRouteSpec>(json),
+        b'4' => route::<GrpcRouteSpec>(json),
+        b'5' => route::<TlsRouteSpec>(json),
+        b'6' => route::<TcpRouteSpec>(json),
+        b'7' => route::<UdpRouteSpec>(json),
+        b'8' => source::<ReferenceGrantSpec>(json),
+        b'9' => source::<BackendTlsPolicySpec>(json),
+        b'K' => row(json, Parameters::ingest),
+        b'M' => source::<MeshSpec>(json),
+        b'I' => row(json, |object| ingest_ingress(&IngressConfig::default(), object)),
+        _ => {}
+    }
+}
+
+fn source<S: Spec>(json: &[u8]) {
+    row(json, |object: &Object<S>| Source::ingest_told(object));
+}
+
+fn route<S: RouteSpec>(json: &[u8]) {
+    row(json, |object: &Object<S>| Route::ingest_told(object));
+}
+
+fn row<T: DeserializeOwned, R: PartialEq + Debug>(json: &[u8], ingest: impl Fn(&T) -> R) {
+    if let Ok(object) = serde_json::from_slice(json) {
+        assert_eq!(ingest(&object), ingest(&object));
+    }
+}
 
 /// The `spec` of a CiliumEnvoyConfig: whatever it is, all that it claims is led to a listener, and what is made of it can be shown and
 /// served.

@@ -5,6 +5,8 @@ mod announcement;
 mod api;
 mod campaign;
 mod config;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gratuitous;
 mod moves;
 mod policy;

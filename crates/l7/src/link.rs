@@ -14,6 +14,8 @@
 
 mod exchanges;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod publish;
 mod sockets;
 

@@ -3,6 +3,8 @@
 
 mod allocator;
 mod cluster;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod nodes;
 mod pool;
 mod range;

@@ -21,12 +21,7 @@ const SELDOM: u32 = 20;
 
 /// What was written last; nothing if there is none that can be read.
 pub(crate) fn load(path: &Path) -> Option<Snapshot> {
-    let read = || -> io::Result<Snapshot> {
-        let file = BufReader::new(fs::File::open(path)?);
-        let Known(snapshot) = serde_json::from_reader(file)?;
-        Ok(snapshot)
-    };
-    match read() {
+    match fs::File::open(path).and_then(|file| parse(BufReader::new(file))) {
         Ok(snapshot) => Some(snapshot),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
@@ -73,6 +68,16 @@ fn named(value: &Value) -> String {
     format!("{kind} {}", name.unwrap_or_default())
 }
 
+pub(crate) fn parse(text: impl io::Read) -> io::Result<Snapshot> {
+    let Known(snapshot) = serde_json::from_reader(text)?;
+    Ok(snapshot)
+}
+
+pub(crate) fn render(out: impl io::Write, snapshot: &Snapshot) -> io::Result<()> {
+    let objects: Vec<&Object> = snapshot.iter().map(|(_, object)| object).collect();
+    Ok(serde_json::to_writer(out, &objects)?)
+}
+
 /// Writes each snapshot, or the newest if they come quicker.
 pub(crate) async fn keep(path: PathBuf, mut snapshots: watch::Receiver<Snapshot>) {
     let mut last = snapshots.borrow_and_update().clone();
@@ -115,8 +120,7 @@ fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let _ = fs::remove_file(&new);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     let mut out = BufWriter::new(file);
-    let objects: Vec<&Object> = snapshot.iter().map(|(_, object)| object).collect();
-    serde_json::to_writer(&mut out, &objects)?;
+    render(&mut out, snapshot)?;
     out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
     fs::rename(&new, path)?;
     // The name is the folder's, and what was there before is gone only with it.

@@ -8,6 +8,21 @@ use http::{HeaderMap, Method, Uri};
 use l7::{Attachment, HostMatch, PathMatch, Precedence, Route, RouteAction, RouteMatch};
 use std::sync::Arc;
 
+/// What the disk keeps for the time without an agent, after the byte `d`; a frame of the agent after any other.
+pub fn state(data: &[u8]) {
+    match data.split_first() {
+        Some((b'd', json)) => {
+            if let Ok(snapshot) = crate::disk::parse(json) {
+                let mut written = Vec::new();
+                assert!(crate::disk::render(&mut written, &snapshot).is_ok(), "{snapshot:?}");
+                assert_eq!(crate::disk::parse(&*written).ok(), Some(snapshot));
+            }
+        }
+        Some((_, frame)) => l7::link::fuzz::frame(frame),
+        None => {}
+    }
+}
+
 /// A hello is decided before the longest one, and whatever follows it changes nothing.
 pub fn hello(data: &[u8]) {
     let decided = hello::server_name(data);
