@@ -31,22 +31,14 @@ pub(crate) struct IpcacheTarget {
 impl IpcacheTarget {
     /// Opens the maps and reads their contents.
     pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
-        let mut target =
-            Self { v4: kernel.trie()?, v6: kernel.trie()?, epochs, present: BTreeMap::new(), due: Due::default() };
-        target.read()?;
-        Ok(target)
+        let (v4, v6) = (kernel.trie()?, kernel.trie()?);
+        let present = read(&v4, &v6)?;
+        Ok(Self { v4, v6, epochs, present, due: Due::default() })
     }
 
     /// The identities that prefixes already have in the kernel.
     pub(crate) fn identities(&self) -> Vec<(IpNet, IdentityId)> {
         self.present.iter().map(|(prefix, entry)| (*prefix, IdentityId(entry.identity))).collect()
-    }
-
-    fn read(&mut self) -> Result<()> {
-        let v4 = self.v4.entries()?.into_iter().filter_map(|(key, entry)| Some((prefix4(&key)?, entry)));
-        let v6 = self.v6.entries()?.into_iter().filter_map(|(key, entry)| Some((prefix6(&key)?, entry)));
-        self.present = v4.chain(v6).collect();
-        Ok(())
     }
 
     fn write(&mut self, prefix: IpNet, entry: IpcacheEntry) -> Result<()> {
@@ -88,6 +80,13 @@ impl IpcacheTarget {
             self.due.node();
         }
     }
+}
+
+/// All that the kernel has: a system call per entry, or nearly so.
+fn read(v4: &Trie<Ipcache4>, v6: &Trie<Ipcache6>) -> Result<BTreeMap<IpNet, IpcacheEntry>> {
+    let v4 = v4.entries()?.into_iter().filter_map(|(key, entry)| Some((prefix4(&key)?, entry)));
+    let v6 = v6.entries()?.into_iter().filter_map(|(key, entry)| Some((prefix6(&key)?, entry)));
+    Ok(v4.chain(v6).collect())
 }
 
 /// The kernel's form of an entry.
@@ -158,7 +157,8 @@ impl Target<IpEntry> for IpcacheTarget {
     }
 
     async fn prune(&mut self, desired: &Snapshot<IpEntry>) -> Result<()> {
-        self.read()?;
+        let (v4, v6) = (self.v4.clone(), self.v6.clone());
+        self.present = statedb::blocking(move || read(&v4, &v6)).await?;
         let superfluous: Vec<_> =
             self.present.keys().filter(|prefix| desired.get(*prefix).is_none()).copied().collect();
         let erased: Result<()> = superfluous.into_iter().try_for_each(|prefix| self.erase(prefix));

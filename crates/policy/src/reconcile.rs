@@ -64,27 +64,13 @@ impl PolicyTarget {
     /// Opens the maps and reads their contents.
     pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
         let policies = kernel.trie()?;
-        let mut target = Self { policies, epochs, present: BTreeMap::new(), bump_due: BTreeSet::new() };
-        target.read()?;
-        Ok(target)
+        let present = read(&policies)?;
+        Ok(Self { policies, epochs, present, bump_due: BTreeSet::new() })
     }
 
     /// The policies that the kernel has.
     pub(crate) const fn present(&self) -> &BTreeMap<PolicyId, Entries> {
         &self.present
-    }
-
-    fn read(&mut self) -> Result<()> {
-        let mut present: BTreeMap<PolicyId, Entries> = BTreeMap::new();
-        for (key, entry) in self.policies.entries()? {
-            match EntryKey::from_kernel(&key) {
-                Some((policy, key)) => drop(present.entry(policy).or_default().insert(key, entry)),
-                // Such a key is never looked up.
-                None => drop(self.policies.remove(&key)?),
-            }
-        }
-        self.present = present;
-        Ok(())
     }
 
     /// Remove what was withdrawn even if some additions failed, perhaps for lack of space: that frees space, and allows
@@ -129,6 +115,19 @@ impl PolicyTarget {
     }
 }
 
+/// All that the kernel has: a system call per entry, or nearly so.
+fn read(policies: &Trie<Policies>) -> Result<BTreeMap<PolicyId, Entries>> {
+    let mut present: BTreeMap<PolicyId, Entries> = BTreeMap::new();
+    for (key, entry) in policies.entries()? {
+        match EntryKey::from_kernel(&key) {
+            Some((policy, key)) => drop(present.entry(policy).or_default().insert(key, entry)),
+            // Such a key is never looked up.
+            None => drop(policies.remove(&key)?),
+        }
+    }
+    Ok(present)
+}
+
 /// The policy and identity under which the kernel knows each pod.
 pub(crate) fn known_endpoints<K: Kernel>(kernel: &K) -> Result<BTreeMap<EndpointId, (PolicyId, model::IdentityId)>> {
     let entries = kernel.map::<Endpoints>()?.entries()?.into_iter();
@@ -162,7 +161,8 @@ impl Target<CompiledPolicy> for PolicyTarget {
     }
 
     async fn prune(&mut self, desired: &Snapshot<CompiledPolicy>) -> Result<()> {
-        self.read()?;
+        let policies = self.policies.clone();
+        self.present = statedb::blocking(move || read(&policies)).await?;
         let superfluous = self.present.keys().filter(|id| desired.get(*id).is_none());
         for id in superfluous.copied().collect::<Vec<_>>() {
             self.delete(&id).await?;
