@@ -91,7 +91,6 @@ fn place<'a>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use k8s::k8s_openapi::api::discovery::v1 as discovery;
     use serde_json::{Value, json};

@@ -188,7 +188,6 @@ fn redirects(config: &Config, client: &Client, tasks: &Tasks, surface: &mut Surf
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use k8s::kube::core::SelectorExt as _;
     use serde_json::{Value, json};

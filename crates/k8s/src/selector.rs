@@ -76,7 +76,6 @@ fn value_of(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use kube::core::SelectorExt;
 

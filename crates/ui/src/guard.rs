@@ -90,7 +90,6 @@ fn is_own(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use axum::body::Body;
     use axum::{Router, middleware};

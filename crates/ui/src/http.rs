@@ -93,7 +93,6 @@ async fn proposal(State(sources): State<Sources>, Query(wanted): Query<Numbered>
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
     use crate::config::Config;
     use crate::scenes::VIEWERS;

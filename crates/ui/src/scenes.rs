@@ -121,7 +121,6 @@ pub(crate) fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
     use crate::config::Config;
     use clap::Parser as _;

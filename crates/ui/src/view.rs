@@ -89,7 +89,6 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::config::Config;
     use crate::relay::Relay;
