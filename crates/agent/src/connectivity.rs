@@ -77,14 +77,14 @@ mod tests {
     #[tokio::test]
     async fn addresses_outlive_the_endpoint_and_its_namespace_does_not() {
         let tasks = Tasks::new(CancellationToken::new());
-        let (endpoint, receiver) = watch::channel(Err("it is being made".to_owned()));
+        let (endpoint, receiver) = watch::channel(Err("it is being created".to_owned()));
         let (addresses, mut published) = watch::channel(None);
         let (mut netns, _) = share(true, Some(receiver.clone()), addresses, &tasks);
         assert_eq!(status(true, Some(&receiver)).state, State::Warning);
         endpoint.send(Ok(made("10.0.0.7"))).unwrap();
         netns.wait_for(Option::is_some).await.unwrap();
         assert_eq!(status(true, Some(&receiver)).state, State::Ok);
-        endpoint.send(Err("it is being made anew".to_owned())).unwrap();
+        endpoint.send(Err("it is being recreated".to_owned())).unwrap();
         netns.wait_for(Option::is_none).await.unwrap();
         assert_eq!(*published.borrow_and_update(), Some(made("10.0.0.7").addresses));
         assert!(status(true, Some(&receiver)).msg.contains("being made anew"));

@@ -40,7 +40,7 @@ pub struct HealthEndpoint {
 enum Error {
     #[error(transparent)]
     Address(#[from] AddressError),
-    #[error("its network namespace cannot be made: {}", statedb::with_causes(.0))]
+    #[error("its network namespace cannot be created: {}", statedb::with_causes(.0))]
     Netns(#[from] datapath::Error),
     #[error("{0}")]
     Interface(#[from] crate::cni::Error),

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Where the files are.
 pub const FOLDER: &str = "/var/run/cilium/deleteQueue";
 
-/// More files than this mean that the agent is gone for good: deletions then fail, and the runtime retries.
+/// More queued deletions than this mean that the agent will not return: further ones fail, and the runtime retries.
 const MOST: usize = 256;
 
 /// Whoever follows the rule above holds the lock for milliseconds.
@@ -31,13 +31,13 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(2), Duration::from_mil
 /// The queue could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    #[error("{MOST} deletions wait in {} already: the agent must come back first", .0.display())]
+    #[error("deletion queue {} is full ({MOST}); waiting for the agent", .0.display())]
     Full(PathBuf),
     /// Another process holds its lock and does not release it.
-    #[error("another process holds the lock of {} and does not let go", .0.display())]
+    #[error("deletion queue {} is locked by another process", .0.display())]
     Locked(PathBuf),
     /// The file system failed.
-    #[error("the queue of deletions {} cannot be used", .0.display())]
+    #[error("deletion queue {} cannot be used", .0.display())]
     Io(PathBuf, #[source] io::Error),
 }
 

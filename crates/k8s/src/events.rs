@@ -54,11 +54,11 @@ pub struct Events {
     client: kube::Client,
     reporter: Reporter,
     recorder: Recorder,
-    /// Others tell the same.
+    /// Several reporters may warn of the same.
     shared: bool,
 }
 
-/// For how long one Event stands for all that are told of the same by several.
+/// Window in which identical warnings from several reporters share one Event.
 const HOUR: i64 = 3600;
 /// Length of an object's name from which the one that the library makes of it for an Event may be too long.
 const LONG_NAME: usize = 200;
@@ -126,7 +126,7 @@ impl Events {
         };
         let events: Api<api::Event> = Api::namespaced(self.client.clone(), &namespace);
         match events.create(&PostParams::default(), &event).await {
-            // It has been told.
+            // Another reporter was first.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             created => created.map(drop),
         }

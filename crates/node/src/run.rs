@@ -178,7 +178,7 @@ impl Run {
     fn tell_flows(&mut self) -> Result<(), RoundError> {
         if *self.ways_out.concerned() != Concerned::Nobody {
             self.programs.routes_changed(self.ways_out.concerned())?;
-            self.ways_out.told();
+            self.ways_out.reported();
         }
         Ok(())
     }

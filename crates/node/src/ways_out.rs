@@ -23,12 +23,18 @@ pub(crate) struct WaysOut {
     concerned: Concerned,
     /// The tables must be read.
     stale: bool,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl Default for WaysOut {
     fn default() -> Self {
-        Self { fib: Fib::default(), nodes: BTreeSet::new(), concerned: Concerned::Everyone, stale: true, told: None }
+        Self {
+            fib: Fib::default(),
+            nodes: BTreeSet::new(),
+            concerned: Concerned::Everyone,
+            stale: true,
+            reported: None,
+        }
     }
 }
 
@@ -97,13 +103,13 @@ impl WaysOut {
 
     /// Whether to bump right now: it was a single change.
     pub(crate) fn is_urgent(&self) -> bool {
-        self.concerned != Concerned::Nobody && self.told.is_none_or(|told| told.elapsed() >= PAUSE)
+        self.concerned != Concerned::Nobody && self.reported.is_none_or(|reported| reported.elapsed() >= PAUSE)
     }
 
     /// Marks them as bumped.
-    pub(crate) fn told(&mut self) {
+    pub(crate) fn reported(&mut self) {
         self.concerned = Concerned::Nobody;
-        self.told = Some(Instant::now());
+        self.reported = Some(Instant::now());
     }
 }
 

@@ -26,7 +26,7 @@ impl Namespace {
         let unclear = |e: &dyn std::error::Error| {
             Error::because(
                 Code::Io,
-                format!("CNI_NETNS {path:?} cannot be told from the node's"),
+                format!("CNI_NETNS {path:?} cannot be compared with the node's"),
                 statedb::with_causes(e),
             )
         };

@@ -17,7 +17,7 @@ pub(super) async fn check(call: &Call<'_>) -> Result<(), Error> {
     let id = call.environment.attachment()?;
     let namespace = netns::Namespace::open(call.environment.netns()?)?;
     let mut agent = connect(call, Code::TryAgainLater).await?;
-    let query = |e| Error::because(Code::HealthQuery, format!("endpoint {id}: its health cannot be told"), e);
+    let query = |e| Error::because(Code::HealthQuery, format!("endpoint {id}: cannot read its health"), e);
     let health = agent.health(&id).await.map_err(query)?;
     if !matches!(health.overall_health, EndpointHealthStatus::Ok | EndpointHealthStatus::Disabled) {
         let message = format!("endpoint {id} is not healthy");

@@ -77,7 +77,7 @@ pub fn validate<P: Policy>(policy: &P) -> Vec<Violation> {
 #[must_use]
 pub fn validate_rule(path: &str, rule: &Rule, clusterwide: bool) -> Vec<Violation> {
     let mut report = Report::default();
-    let at = At(path.to_owned());
+    let at = FieldPath(path.to_owned());
     subject(&mut report, &at, rule, clusterwide);
     if !rule.has_ingress() && !rule.has_egress() {
         report.add(&at, "rule must have at least one of Ingress, IngressDeny, Egress, EgressDeny");
@@ -113,15 +113,14 @@ struct Flags {
 struct Report(Vec<Violation>);
 
 impl Report {
-    fn add(&mut self, at: &At, reason: impl Into<String>) {
+    fn add(&mut self, at: &FieldPath, reason: impl Into<String>) {
         self.0.push(Violation { field: at.0.clone(), reason: reason.into() });
     }
 }
 
-/// A path to a field.
-struct At(String);
+struct FieldPath(String);
 
-impl At {
+impl FieldPath {
     fn field(&self, name: &str) -> Self {
         Self(format!("{}.{name}", self.0))
     }
@@ -131,7 +130,7 @@ impl At {
     }
 }
 
-fn subject(report: &mut Report, at: &At, rule: &Rule, clusterwide: bool) {
+fn subject(report: &mut Report, at: &FieldPath, rule: &Rule, clusterwide: bool) {
     match (&rule.endpoint_selector, &rule.node_selector) {
         (None, None) => report.add(at, "one of endpointSelector and nodeSelector is required"),
         (Some(_), Some(_)) => report.add(at, "endpointSelector and nodeSelector exclude each other"),
@@ -143,7 +142,7 @@ fn subject(report: &mut Report, at: &At, rule: &Rule, clusterwide: bool) {
     }
 }
 
-fn ingress(report: &mut Report, at: &At, rule: &IngressRule, flags: Flags) {
+fn ingress(report: &mut Report, at: &FieldPath, rule: &IngressRule, flags: Flags) {
     let peers = [
         ("fromEndpoints", count(rule.from_endpoints.as_deref())),
         ("fromCIDR", count(rule.from_cidr.as_deref())),
@@ -166,7 +165,7 @@ fn ingress(report: &mut Report, at: &At, rule: &IngressRule, flags: Flags) {
     ports::port_rules(report, at, rule.to_ports.as_deref(), flags);
 }
 
-fn egress(report: &mut Report, at: &At, rule: &EgressRule, flags: Flags) {
+fn egress(report: &mut Report, at: &FieldPath, rule: &EgressRule, flags: Flags) {
     let peers = [
         ("toEndpoints", count(rule.to_endpoints.as_deref())),
         ("toCIDR", count(rule.to_cidr.as_deref())),
@@ -198,7 +197,7 @@ fn egress(report: &mut Report, at: &At, rule: &EgressRule, flags: Flags) {
     ports::port_rules(report, at, rule.to_ports.as_deref(), flags);
 }
 
-fn one_kind_of_peer(report: &mut Report, at: &At, peers: &[(&str, usize)]) {
+fn one_kind_of_peer(report: &mut Report, at: &FieldPath, peers: &[(&str, usize)]) {
     let given: Vec<&str> = peers.iter().filter(|(_, n)| *n > 0).map(|(name, _)| *name).collect();
     if let [first, second, ..] = given.as_slice() {
         report.add(at, format!("{first} and {second} cannot be combined in one rule, write two"));

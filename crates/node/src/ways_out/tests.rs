@@ -35,7 +35,7 @@ fn known() -> WaysOut {
     );
     ways.look(&[link(2, "eth0", true)], BTreeSet::new());
     ways.read(vec![host_route("8.8.8.8/32", 2, "192.168.77.2")], None);
-    ways.told();
+    ways.reported();
     assert!(!ways.is_stale());
     ways
 }
@@ -48,7 +48,7 @@ async fn a_change_that_comes_alone_is_told_at_once_and_others_wait_for_the_pause
     ways.note(&replaced("192.168.77.3"));
     assert!(ways.is_urgent());
     assert_eq!(*ways.concerned(), Concerned::Peers(BTreeSet::from(["8.8.8.8".parse().unwrap()])));
-    ways.told();
+    ways.reported();
     ways.note(&replaced("192.168.77.4"));
     assert!(!ways.is_urgent() && *ways.concerned() != Concerned::Nobody);
     tokio::time::advance(PAUSE).await;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! On what: ports, ICMP types and what the application protocol may do.
 
-use super::{At, Flags, Report, count, selectors};
+use super::{FieldPath, Flags, Report, count, selectors};
 use crate::cilium::{ICMPRule, L7Rules, PortProtocol, PortRule};
 use regex::Regex;
 
 const MAX_PORTS: usize = 40;
 const MAX_ICMP_FIELDS: usize = 40;
 
-pub(super) fn icmps(report: &mut Report, at: &At, rules: Option<&[ICMPRule]>, has_ports: bool) {
+pub(super) fn icmps(report: &mut Report, at: &FieldPath, rules: Option<&[ICMPRule]>, has_ports: bool) {
     let rules = rules.unwrap_or_default();
     if has_ports && !rules.is_empty() {
         report.add(&at.field("icmps"), "cannot be combined with toPorts in one rule, write two");
@@ -27,13 +27,13 @@ pub(super) fn icmps(report: &mut Report, at: &At, rules: Option<&[ICMPRule]>, ha
     }
 }
 
-pub(super) fn port_rules(report: &mut Report, at: &At, rules: Option<&[PortRule]>, flags: Flags) {
+pub(super) fn port_rules(report: &mut Report, at: &FieldPath, rules: Option<&[PortRule]>, flags: Flags) {
     for (i, rule) in rules.unwrap_or_default().iter().enumerate() {
         port_rule(report, &at.item("toPorts", i), rule, flags);
     }
 }
 
-fn port_rule(report: &mut Report, at: &At, rule: &PortRule, flags: Flags) {
+fn port_rule(report: &mut Report, at: &FieldPath, rule: &PortRule, flags: Flags) {
     let ports = rule.ports.as_deref().unwrap_or_default();
     if ports.len() > MAX_PORTS {
         report.add(&at.field("ports"), format!("has {} entries, at most {MAX_PORTS}", ports.len()));
@@ -71,7 +71,7 @@ fn is_empty(l7: &L7Rules) -> bool {
     l7.http.is_none() && l7.kafka.is_none() && l7.dns.is_none() && l7.l7.is_none() && l7.l7proto.is_none()
 }
 
-fn port_protocol(report: &mut Report, at: &At, port: &PortProtocol, l7: Option<&L7Rules>) {
+fn port_protocol(report: &mut Report, at: &FieldPath, port: &PortProtocol, l7: Option<&L7Rules>) {
     let protocol = port.protocol.as_deref().unwrap_or("ANY");
     if !matches!(protocol, "TCP" | "UDP" | "SCTP" | "VRRP" | "IGMP" | "ANY" | "") {
         report.add(&at.field("protocol"), format!("{protocol:?} is none of TCP, UDP, SCTP, VRRP, IGMP, ANY"));
@@ -114,7 +114,7 @@ fn is_service_name(text: &str) -> bool {
         && text.chars().any(|c| c.is_ascii_alphabetic())
 }
 
-fn l7_rules(report: &mut Report, at: &At, l7: &L7Rules, flags: Flags) {
+fn l7_rules(report: &mut Report, at: &FieldPath, l7: &L7Rules, flags: Flags) {
     let kinds = [l7.http.is_some(), l7.kafka.is_some(), l7.dns.is_some(), l7.l7proto.is_some()].map(usize::from);
     if kinds.iter().sum::<usize>() > 1 {
         report.add(at, "only one of http, kafka, dns and l7proto is possible");

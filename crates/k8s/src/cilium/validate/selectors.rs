@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is meant: selectors, prefixes, entities and names.
 
-use super::{At, Report};
+use super::{FieldPath, Report};
 use crate::cilium::{Authentication, CIDRRule, FQDNSelector};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -24,13 +24,13 @@ const ENTITIES: &[&str] = &[
     "kube-apiserver",
 ];
 
-pub(super) fn list(report: &mut Report, at: &At, name: &str, selectors: Option<&[LabelSelector]>) {
+pub(super) fn list(report: &mut Report, at: &FieldPath, name: &str, selectors: Option<&[LabelSelector]>) {
     for (i, selector) in selectors.unwrap_or_default().iter().enumerate() {
         labels(report, &at.item(name, i), selector);
     }
 }
 
-pub(super) fn labels(report: &mut Report, at: &At, selector: &LabelSelector) {
+pub(super) fn labels(report: &mut Report, at: &FieldPath, selector: &LabelSelector) {
     for (key, value) in selector.match_labels.iter().flatten() {
         let at = at.field(&format!("matchLabels[{key}]"));
         if key.is_empty() {
@@ -70,7 +70,7 @@ fn is_label_value(value: &str) -> bool {
         && edge(value.chars().next_back())
 }
 
-pub(super) fn cidrs(report: &mut Report, at: &At, name: &str, cidrs: Option<&[String]>) {
+pub(super) fn cidrs(report: &mut Report, at: &FieldPath, name: &str, cidrs: Option<&[String]>) {
     for (i, cidr) in cidrs.unwrap_or_default().iter().enumerate() {
         if cidr.parse::<IpNet>().is_err() && cidr.parse::<IpAddr>().is_err() {
             report.add(&at.item(name, i), format!("{cidr:?} is neither a prefix nor an address"));
@@ -78,13 +78,13 @@ pub(super) fn cidrs(report: &mut Report, at: &At, name: &str, cidrs: Option<&[St
     }
 }
 
-pub(super) fn cidr_rules(report: &mut Report, at: &At, name: &str, rules: Option<&[CIDRRule]>) {
+pub(super) fn cidr_rules(report: &mut Report, at: &FieldPath, name: &str, rules: Option<&[CIDRRule]>) {
     for (i, rule) in rules.unwrap_or_default().iter().enumerate() {
         cidr_rule(report, &at.item(name, i), rule);
     }
 }
 
-fn cidr_rule(report: &mut Report, at: &At, rule: &CIDRRule) {
+fn cidr_rule(report: &mut Report, at: &FieldPath, rule: &CIDRRule) {
     let given =
         [rule.cidr.is_some(), rule.cidr_group_ref.is_some(), rule.cidr_group_selector.is_some()].map(usize::from);
     if given.iter().sum::<usize>() != 1 {
@@ -112,7 +112,7 @@ fn cidr_rule(report: &mut Report, at: &At, rule: &CIDRRule) {
     }
 }
 
-pub(super) fn entities(report: &mut Report, at: &At, name: &str, entities: Option<&[String]>) {
+pub(super) fn entities(report: &mut Report, at: &FieldPath, name: &str, entities: Option<&[String]>) {
     for (i, entity) in entities.unwrap_or_default().iter().enumerate() {
         if !ENTITIES.contains(&entity.as_str()) {
             report.add(&at.item(name, i), format!("{entity:?} is none of {}", ENTITIES.join(", ")));
@@ -120,7 +120,7 @@ pub(super) fn entities(report: &mut Report, at: &At, name: &str, entities: Optio
     }
 }
 
-pub(super) fn fqdns(report: &mut Report, at: &At, name: &str, selectors: Option<&[FQDNSelector]>) {
+pub(super) fn fqdns(report: &mut Report, at: &FieldPath, name: &str, selectors: Option<&[FQDNSelector]>) {
     for (i, selector) in selectors.unwrap_or_default().iter().enumerate() {
         let at = at.item(name, i);
         match (&selector.match_name, &selector.match_pattern) {
@@ -131,7 +131,7 @@ pub(super) fn fqdns(report: &mut Report, at: &At, name: &str, selectors: Option<
     }
 }
 
-fn dns_name(report: &mut Report, at: &At, name: &str, pattern: bool) {
+fn dns_name(report: &mut Report, at: &FieldPath, name: &str, pattern: bool) {
     let part = |part: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_') || (pattern && c == '*');
         !part.is_empty() && part.chars().all(allowed)
@@ -142,7 +142,7 @@ fn dns_name(report: &mut Report, at: &At, name: &str, pattern: bool) {
     }
 }
 
-pub(super) fn authentication(report: &mut Report, at: &At, authentication: Option<&Authentication>, deny: bool) {
+pub(super) fn authentication(report: &mut Report, at: &FieldPath, authentication: Option<&Authentication>, deny: bool) {
     let Some(authentication) = authentication else { return };
     let at = at.field("authentication");
     if deny {
