@@ -253,10 +253,12 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         }
         let (operations, revisions): (Vec<_>, Vec<_>) = operations.into_iter().unzip();
         let failures: BTreeMap<_, _> = self.target.apply(&operations).await.into_iter().collect();
+        // What failed together here is retried together: one call may be cheaper than many.
+        let mut waits = BTreeMap::new();
         for (operation, revision) in operations.iter().zip(revisions) {
             let key = operation.key();
             match failures.get(&key) {
-                Some(error) => self.failed(key, revision, error),
+                Some(error) => self.failed(key, revision, error, &mut waits),
                 None => self.succeeded(operation, &key),
             }
         }
@@ -272,14 +274,19 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         }
     }
 
-    fn failed(&mut self, key: R::Key, revision: Revision, error: &T::Error) {
+    /// `waits` are those by the number of attempts.
+    fn failed(&mut self, key: R::Key, revision: Revision, error: &T::Error, waits: &mut BTreeMap<u32, Duration>) {
         let message = with_causes(error);
         let attempts = self.progress.failing.get(&key).map_or(0, |failure| failure.attempts).saturating_add(1);
         if attempts == 1 {
             tracing::warn!(reconciler = self.name, ?key, error = %message, "failing");
         }
         self.progress.counters.errors += 1;
-        let wait = if T::is_permanent(error) { self.config.full_sync } else { self.config.backoff(attempts) };
+        let wait = if T::is_permanent(error) {
+            self.config.full_sync
+        } else {
+            *waits.entry(attempts).or_insert_with(|| self.config.backoff(attempts))
+        };
         let retry_at = Instant::now() + wait;
         self.progress.failing.insert(key, Failure { revision, message, attempts, retry_at });
     }

@@ -120,8 +120,9 @@ mod tests {
         assert_eq!(create(409, Some(&labels(others))).await.unwrap(), Created::Taken);
         assert_eq!(create(409, None).await.unwrap(), Created::Taken);
         let away = create(500, Some(&labels(ours))).await.unwrap_err();
-        assert_eq!((away.id, away.permanent), (IdentityId(4711), false));
-        assert!(!create(403, Some(&labels(ours))).await.unwrap_err().permanent, "it may be permitted later");
-        assert!(create(422, Some(&labels(ours))).await.unwrap_err().permanent);
+        assert_eq!((away.id, away.kind), (IdentityId(4711), StoreErrorKind::Unavailable));
+        let kind = async |code| create(code, Some(&labels(ours))).await.unwrap_err().kind;
+        assert_eq!(kind(403).await, StoreErrorKind::Forbidden, "it may be permitted later");
+        assert_eq!(kind(422).await, StoreErrorKind::Permanent);
     }
 }

@@ -5,9 +5,11 @@ use super::super::endpoint_gc::EndpointGc;
 use super::super::identity_gc::IdentityGc;
 use super::super::node_gc::NodeGc;
 use super::super::node_readiness::NodeReadiness;
+use super::super::pod_cidrs::PodCidrs;
 use super::super::{Controller, Failures};
 use super::REST;
 use crate::config;
+use crate::metrics::Metrics;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use endpoint::gc::{LivePod, Published};
@@ -182,6 +184,18 @@ async fn a_node_whose_taint_may_not_be_removed_waits() {
     let agent = readiness::ingest_agent(&read(&pod));
     waits(&[], "PATCH tainted", |client| {
         Box::new(NodeReadiness::new(client, readiness.clone(), &table(node.clone()), &table(agent.clone())))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_pod_cidrs_are_refused_waits() {
+    let pools = ipam::cluster::Pools::new(&["10.0.0.0/16".parse().unwrap()], 24).unwrap();
+    let object = json!({"metadata": {"name": "bare", "uid": "u", "resourceVersion": "1"}, "spec": {}});
+    let node = ipam::cluster::nodes::ingest_node(&read(&object));
+    waits(&[], "PATCH bare", |client| {
+        let allocator = ipam::cluster::Allocator::new(vec![pools.clone()], Duration::ZERO);
+        Box::new(PodCidrs::new(client, allocator, &table(node.clone()), Metrics::default()))
     })
     .await;
 }
