@@ -87,7 +87,7 @@ mod tests {
         endpoint.send(Err("it is being recreated".to_owned())).unwrap();
         netns.wait_for(Option::is_none).await.unwrap();
         assert_eq!(*published.borrow_and_update(), Some(made("10.0.0.7").addresses));
-        assert!(status(true, Some(&receiver)).msg.contains("being made anew"));
+        assert!(status(true, Some(&receiver)).msg.contains("being recreated"));
     }
 
     #[tokio::test]

@@ -207,7 +207,7 @@ impl Keeper {
             let present = self.node.snapshot().get(&()).map(|node| Plan::new(&node, self.families()));
             // Without a row there is nothing new about the node.
             if gone || present.is_some_and(|present| present != *plan) {
-                return self.report("it is being made anew".to_owned());
+                return self.report("it is being recreated".to_owned());
             }
         }
     }

@@ -65,7 +65,7 @@ async fn a_node_of_which_a_part_is_bad_is_the_same_to_an_agent_that_runs_and_to_
     let node2 = "192.168.0.12".parse().unwrap();
     eventually("the route", async || world.route("10.2.0.0/24").await.is_some()).await;
     let bad = NODE2.replace("[{type: InternalIP", "[{type: InternalIP, ip: node2}, {type: InternalIP");
-    world.api.apply(&bad.replace("[10.2.0.0/24]}", "[10.9.0.0/99, 10.2.0.0/24]}\n  health: {ipv4: no}"));
+    world.api.apply(&bad.replace("[10.2.0.0/24]}", "[10.9.0.0/99, 10.2.0.0/24]}\n  health: {ipv4: nowhere}"));
     settle().await;
     let running = world.maps();
     let encap = Some(Encap { id: u64::from(REMOTE_NODE), dst: node2 });
