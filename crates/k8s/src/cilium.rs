@@ -7,6 +7,7 @@
 mod cidr_group;
 mod endpoint;
 mod envoy_config;
+mod gateway_class_config;
 mod identity;
 mod l2_announcement_policy;
 mod load_balancer_ip_pool;
@@ -19,6 +20,7 @@ mod validate;
 pub use cidr_group::*;
 pub use endpoint::*;
 pub use envoy_config::*;
+pub use gateway_class_config::*;
 pub use identity::*;
 pub use l2_announcement_policy::*;
 pub use load_balancer_ip_pool::*;

@@ -9,8 +9,8 @@ pub(crate) mod schema;
 
 use crate::cilium::{
     CiliumCIDRGroup, CiliumClusterwideEnvoyConfig, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumEnvoyConfig,
-    CiliumIdentity, CiliumL2AnnouncementPolicy, CiliumLoadBalancerIPPool, CiliumLocalRedirectPolicy,
-    CiliumNetworkPolicy, CiliumNode,
+    CiliumGatewayClassConfig, CiliumIdentity, CiliumL2AnnouncementPolicy, CiliumLoadBalancerIPPool,
+    CiliumLocalRedirectPolicy, CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
@@ -34,6 +34,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         definition::<CiliumClusterwideNetworkPolicy>,
         definition::<CiliumEndpoint>,
         definition::<CiliumEnvoyConfig>,
+        definition::<CiliumGatewayClassConfig>,
         definition::<CiliumIdentity>,
         definition::<CiliumL2AnnouncementPolicy>,
         definition::<CiliumLoadBalancerIPPool>,

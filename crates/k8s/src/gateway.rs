@@ -13,6 +13,7 @@ mod routes;
 mod rules;
 mod status;
 
+pub use crate::cilium::{GatewayClassConfigSpec, GatewayClassConfigStatus, ServiceParameters};
 pub use edges::*;
 pub(crate) use object::served;
 pub use object::{Object, Served, Spec};
