@@ -85,14 +85,14 @@ pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
     objects.envoy_configs = gateway::envoy_configs_here(tasks, &objects.envoy_configs, &nodes);
     let token_keys = gateway::token_keys(&client, &config.secrets_namespace, tasks);
     let peers = Peers { pods: pods.clone(), nodes, addresses, permissions, token_keys };
-    let Serves { snapshots, proxied, problems } = gateway::serve(tasks, &objects, &peers, &config.serving());
+    let Serves { snapshots, proxied, problems, unserved } = gateway::serve(tasks, &objects, &peers, &config.serving());
     let (told, tellings) = mpsc::channel(1);
     tasks.spawn_fallible("proxy-links", link::serve(runtime.join(FOLDER).join("agent.sock"), snapshots, told));
     let (writer, proxies) = statedb::table("proxies");
     tasks.spawn("proxies", record::keep(writer, tellings, pods.clone(), namespace));
     let report = report::Report { client, node: node.clone(), namespace: config.secrets_namespace.clone() };
-    tasks.spawn("proxy-report", report.keep(proxies.clone()));
-    let surface = Surface::new().table(&proxies).table(&proxied).table(&problems);
+    tasks.spawn("proxy-report", report.keep(proxies.clone(), unserved.clone()));
+    let surface = Surface::new().table(&proxies).table(&proxied).table(&problems).table(&unserved);
     let backends = backends::derive(tasks, &proxies, &pods, &node);
     let slices = statedb::merge(tasks, "endpoint-slices", [slices, backends]).rows;
     let intercepts = intercepts::derive(tasks, &proxies, &pods);

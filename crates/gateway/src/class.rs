@@ -5,7 +5,7 @@ use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::source::{Parameters, Source};
 use crate::verdict::Verdict;
-use k8s::gateway::{GatewayAddress, GatewayClassSpec, GatewaySpec, MeshSpec, ObjectReference};
+use k8s::gateway::{GatewayAddress, GatewayClassSpec, GatewaySpec, MeshSpec, ObjectReference, ServiceParameters};
 use std::sync::Arc;
 
 /// Name under which we serve GatewayClasses.
@@ -72,7 +72,44 @@ fn parameters(
     };
     let name = ObjectName::new(namespace, reference.name.as_str());
     let found = objects.parameters.snapshot().get(&name);
-    found.map(Some).ok_or_else(|| invalid(format!("CiliumGatewayClassConfig {name} does not exist")))
+    let found = found.ok_or_else(|| invalid(format!("CiliumGatewayClassConfig {name} does not exist")))?;
+    match fault(&found.service) {
+        Some(fault) => Err(invalid(format!("CiliumGatewayClassConfig {name}: {fault}"))),
+        None => Ok(Some(found)),
+    }
+}
+
+/// Whether Gateways can be as a CiliumGatewayClassConfig says.
+pub(crate) fn config(parameters: &Parameters) -> Verdict {
+    fault(&parameters.service).map_or_else(|| Verdict::yes("Accepted"), |fault| Verdict::no("InvalidParameters", fault))
+}
+
+/// What of a Service the API server would not take.
+fn fault(service: &ServiceParameters) -> Option<String> {
+    let one_of = |field: &str, value: Option<&str>, known: &[&str]| {
+        let unknown = value.filter(|value| !value.is_empty() && !known.contains(value))?;
+        Some(format!("service.{field}: {unknown:?} is none of {}", known.join(", ")))
+    };
+    let families = ["IPv4", "IPv6"];
+    let policies = ["SingleStack", "PreferDualStack", "RequireDualStack"];
+    let distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    let named = [
+        one_of("type", service.kind.as_deref(), &["LoadBalancer", "NodePort"]),
+        one_of("externalTrafficPolicy", service.external_traffic_policy.as_deref(), &["Cluster", "Local"]),
+        one_of(
+            "loadBalancerSourceRangesPolicy",
+            service.load_balancer_source_ranges_policy.as_deref(),
+            &["Allow", "Deny"],
+        ),
+        one_of("ipFamilyPolicy", service.ip_family_policy.as_deref(), &policies),
+        one_of("trafficDistribution", service.traffic_distribution.as_deref(), &distributions),
+    ];
+    let mut ranges = service.load_balancer_source_ranges.iter().flatten();
+    let range = ranges.find(|range| range.trim().parse::<ipnet::IpNet>().is_err());
+    let range = range.map(|range| format!("service.loadBalancerSourceRanges: {range:?} is no prefix"));
+    let mut asked = service.ip_families.iter().flatten();
+    let family = asked.find_map(|family| one_of("ipFamilies", Some(family), &families));
+    named.into_iter().flatten().next().or(family).or(range)
 }
 
 impl Class {

@@ -9,8 +9,8 @@ use crate::route::{Attached, Content, Place, Port};
 use crate::source::{Endpoint, Service, ServicePort, Slice};
 use crate::tls_policy::{self, Policies};
 use ipnet::IpNet;
-use l7::{BackendProtocol, BackendTls, Cluster, Endpoints, Object};
-use model::{IdentityId, IpEntry, Protocol as Transport};
+use l7::{BackendProtocol, BackendTls, Cluster, ClusterLimits, Endpoints, Object};
+use model::{IdentityId, IpEntry, Node, Protocol as Transport, ZONE};
 use statedb::{Index, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -125,6 +125,9 @@ pub(crate) struct Context {
     pub(crate) by_app_protocol: bool,
     pub(crate) edges: Reader<Edge>,
     pub(crate) addresses: Reader<IpEntry>,
+    /// The nodes by whether they are this one, if hints count.
+    pub(crate) here: Option<Index<Node, bool>>,
+    pub(crate) limits: ClusterLimits,
 }
 
 /// Who has an address, if it is a pod or a node; 0 if not.
@@ -154,14 +157,16 @@ pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Ob
         protocol: own.and_then(|own| own.protocol).unwrap_or_else(by_service),
         tls,
         proxy_protocol: None,
-        limits: own.map(|own| own.limits.clone()).unwrap_or_default(),
+        by_client: service.by_client,
+        limits: own.map_or_else(|| context.limits.clone(), |own| own.limits.clone()),
         refuse,
     };
-    let mut endpoints = endpoints(&service, port, &context.slices.get(&service.name));
+    let here = context.here.as_ref().and_then(|here| here.first(&true));
+    let (mut endpoints, prefer_zone) = endpoints(&service, port, &context.slices.get(&service.name), here.as_deref());
     for endpoint in &mut endpoints {
         endpoint.identity = identity(&context.addresses, endpoint.address.ip());
     }
-    Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone: None, endpoints }.into()])
+    Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone, endpoints }.into()])
 }
 
 /// A cluster whose addresses are written down: those that pods have now, of the namespace of whoever has written them if he has one.
@@ -171,6 +176,7 @@ fn written(context: &Context, cluster: &ClusterName, own: &Spoken) -> Vec<Object
         protocol: own.protocol.unwrap_or_default(),
         tls: None,
         proxy_protocol: None,
+        by_client: false,
         limits: own.limits.clone(),
         refuse: None,
     };
@@ -231,21 +237,68 @@ fn tls(
     }
 }
 
-/// The endpoints of a port in one family of addresses, that of the Service. One may be in two slices while it moves from one to the other;
+/// The endpoints of a port in one family of addresses, that of the Service, and the zone of which they are preferred. One may be in two slices while it moves from one to the other;
 /// what either says in its favour counts.
-fn endpoints(service: &Service, port: &ServicePort, slices: &[Arc<Slice>]) -> Vec<l7::Endpoint> {
+fn endpoints(
+    service: &Service,
+    port: &ServicePort,
+    slices: &[Arc<Slice>],
+    here: Option<&Node>,
+) -> (Vec<l7::Endpoint>, Option<l7::Name>) {
     let of_port = |endpoint: &&Endpoint| endpoint.port == port.name && endpoint.protocol == port.protocol;
     let all: Vec<&Endpoint> = slices.iter().flat_map(|slice| &slice.endpoints).filter(of_port).collect();
     let preferred = all.iter().any(|endpoint| endpoint.address.is_ipv6() == service.ipv6);
     let ipv6 = service.ipv6 == preferred;
+    let all: Vec<_> = all.into_iter().filter(|endpoint| endpoint.address.is_ipv6() == ipv6).collect();
+    let preference = here.and_then(|here| Preference::of(here, &all));
     let mut by_address: BTreeMap<SocketAddr, l7::Endpoint> = BTreeMap::new();
-    for endpoint in all.into_iter().filter(|endpoint| endpoint.address.is_ipv6() == ipv6) {
+    for endpoint in all {
         let (address, state) = (endpoint.address, endpoint.state);
-        let new = l7::Endpoint { address, state, zone: endpoint.zone.clone(), identity: 0 };
+        let zone = preference.as_ref().map_or_else(|| endpoint.zone.clone(), |one| one.zone(endpoint));
+        let new = l7::Endpoint { address, state, zone, identity: 0 };
         let known = by_address.entry(address).or_insert(new);
         known.state = better(known.state, state);
     }
-    by_address.into_values().collect()
+    (by_address.into_values().collect(), preference.map(|preference| preference.name))
+}
+
+/// Which endpoints this node prefers.
+struct Preference {
+    /// The zone that these are said to be in.
+    name: l7::Name,
+    /// They are those for this node; otherwise those for its zone.
+    of_node: bool,
+    hint: Arc<str>,
+}
+
+impl Preference {
+    /// Hints count if each endpoint that is ready has some and one of them is for us, as they do for what pods send to Services: otherwise
+    /// some endpoints would get all requests.
+    fn of(here: &Node, endpoints: &[&Endpoint]) -> Option<Self> {
+        let of_node = |endpoint: &Endpoint| !endpoint.hints.nodes.is_empty();
+        let of_zone = |endpoint: &Endpoint| !endpoint.hints.zones.is_empty();
+        let ready = || endpoints.iter().filter(|endpoint| endpoint.state == l7::EndpointState::Ready);
+        let node = Self { name: format!("node {}", here.name).into(), of_node: true, hint: here.name.as_str().into() };
+        if ready().all(|endpoint| of_node(endpoint)) && ready().any(|endpoint| node.is_for(endpoint)) {
+            return Some(node);
+        }
+        let name: Arc<str> = here.labels.get(ZONE)?.as_str().into();
+        let zone = Self { name: Arc::clone(&name), of_node: false, hint: name };
+        (ready().all(|endpoint| of_zone(endpoint)) && ready().any(|endpoint| zone.is_for(endpoint))).then_some(zone)
+    }
+
+    fn is_for(&self, endpoint: &Endpoint) -> bool {
+        let hints = if self.of_node { &endpoint.hints.nodes } else { &endpoint.hints.zones };
+        hints.contains(&self.hint)
+    }
+
+    /// The zone that an endpoint is to serve.
+    fn zone(&self, endpoint: &Endpoint) -> Option<l7::Name> {
+        if self.is_for(endpoint) {
+            return Some(Arc::clone(&self.name));
+        }
+        endpoint.zone.clone().filter(|zone| *zone != self.name)
+    }
 }
 
 fn better(a: l7::EndpointState, b: l7::EndpointState) -> l7::EndpointState {

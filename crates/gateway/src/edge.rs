@@ -6,7 +6,7 @@ mod listener;
 mod tls;
 
 pub(crate) use listener::{Listener, ListenerName, Protocol};
-pub(crate) use tls::{not_permitted, usable_anchors};
+pub(crate) use tls::{certificate, not_permitted, usable_anchors};
 
 use crate::class;
 use crate::ingress;
@@ -42,7 +42,7 @@ pub(crate) struct Edge {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AddedSet {
     pub(crate) name: ObjectName,
-    pub(crate) generation: i64,
+    pub(crate) meta: Meta,
     pub(crate) allowed: bool,
 }
 
@@ -98,11 +98,7 @@ pub(crate) fn resolve(
     conflicts::mark(&mut listeners);
     let (client_certificate, resolved) = client_certificate(objects, &gateway).unzip();
     let added = |allowed: bool| {
-        move |set: &&Arc<Source<ListenerSetSpec>>| AddedSet {
-            name: set.name.clone(),
-            generation: set.meta.generation,
-            allowed,
-        }
+        move |set: &&Arc<Source<ListenerSetSpec>>| AddedSet { name: set.name.clone(), meta: set.meta.clone(), allowed }
     };
     Some(Edge {
         gateway: name.clone(),

@@ -4,25 +4,29 @@
 
 mod copies;
 mod ingresses;
-mod proxies;
+mod late;
+mod programmed;
+mod reports;
 mod service;
 
 pub use copies::Copy;
 pub use ingresses::{IngressAddresses, IngressClosed};
-pub(crate) use proxies::{ClosedPorts, Programmed};
-pub use proxies::{PROXY_REPORT, ProxyReport, ingest_report, report_object};
+pub(crate) use late::Late;
+pub(crate) use programmed::{Closed, Programmed};
+pub use reports::{PROXY_REPORT, ProxyReport, ingest_report, report_objects};
 pub use service::{ObservedService, ServiceConfig, WantedService, ingest_observed};
 pub(crate) use service::{port_name, service_name};
 
 use crate::envoy::{self, EnvoyProblems};
-use crate::ingress::{self, Ingress, IngressConfig};
+use crate::ingress::{self, Ingress, IngressConfig, IngressProblem};
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
 use crate::status::{self, Addresses, Correction, Reporter};
 use k8s::gateway::StatusAddress;
 use k8s::k8s_openapi::api::core::v1 as core;
-use statedb::{Inputs, Reader, Tasks};
+use statedb::{Index, Inputs, Reader, Tasks};
+use std::sync::Arc;
 
 /// The most addresses that a status can have.
 const MAX_ADDRESSES: usize = 16;
@@ -66,6 +70,8 @@ pub struct Wanted {
     pub ingresses: Reader<IngressAddresses>,
     /// Ingresses of which some node's proxy cannot have a port.
     pub closed: Reader<IngressClosed>,
+    /// What of Ingresses is not served.
+    pub ingress_problems: Reader<IngressProblem>,
     /// What of CiliumEnvoyConfigs is not honoured.
     pub problems: Reader<EnvoyProblems>,
 }
@@ -87,17 +93,42 @@ pub struct Observed {
     pub ingress: IngressConfig,
 }
 
+/// Where what is wanted is in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Serving {
+    pub(crate) programmed: Reader<Programmed>,
+    /// Nodes that nothing waits for.
+    pub(crate) late: Reader<Late>,
+}
+
+impl Serving {
+    /// What each node lacks.
+    pub(crate) fn by_missing(&self) -> Index<Programmed, Arc<str>> {
+        self.programmed.index(|row| row.missing.clone())
+    }
+
+    /// Whether an object is in force on a node at least, and nothing is to be waited for.
+    pub(crate) fn everywhere(&self, row: &Programmed) -> bool {
+        let late = self.late.snapshot();
+        row.nodes > 0 && row.missing.iter().all(|node| late.get(node).is_some())
+    }
+}
+
 /// Keeps what is to be in the cluster, as it follows from objects (whose rows have their status) and from what is there.
 pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: ServiceConfig) -> Wanted {
     let resolved = resolve(tasks, objects);
-    let Observed { proxies, ingresses, ingress, .. } = observed;
+    let Observed { ingresses, ingress, .. } = observed;
     let addresses = addresses(tasks, &resolved, observed, &config);
-    let programmed = proxies::programmed(tasks, proxies);
-    let reporter = Reporter::new(&resolved, &addresses, &programmed, &config);
+    let reports = reports::by_node(tasks, &observed.proxies);
+    let programmed = programmed::derive(tasks, &resolved.edges.rows, &reports, observed, &config);
+    let late = late::derive(tasks, &programmed, &reports);
+    let serving = Serving { programmed: programmed.clone(), late };
+    let reporter = Reporter::new(&resolved, &addresses, &serving, &config);
     Wanted {
+        ingress_problems: ingress::problems(tasks, ingress, ingresses, &resolved),
         problems: envoy::problems(tasks, &resolved.placed, None),
         closed: ingresses::closed(tasks, ingress, ingresses, &programmed),
-        ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
+        ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &serving),
         copies: copies::derive(tasks, &resolved),
         services: service::derive(tasks, &resolved, &observed.services, config),
         corrections: status::correct(tasks, objects, &status::report(tasks, reporter)),

@@ -2,7 +2,11 @@
 //! Ingresses, as the Gateways and routes that say the same: what serves these and makes their Services serves Ingresses too.
 
 mod annotations;
+mod problems;
 mod translate;
+
+pub(crate) use problems::derive as problems;
+pub use problems::{IngressFault, IngressProblem};
 
 use crate::name::{ObjectName, RouteName};
 use crate::objects::Objects;
@@ -63,27 +67,24 @@ impl statedb::Row for Ingress {
     }
 }
 
-/// The row of an Ingress of the class.
-///
-/// # Errors
-///
-/// The annotation that cannot be read.
-pub fn ingest_ingress(config: &IngressConfig, object: &networking::Ingress) -> Result<Option<Ingress>, String> {
-    let Some(name) = ObjectName::of(&object.metadata) else { return Ok(None) };
+/// The row of an Ingress of the class. What of it cannot be read is as if it were not there, and told of.
+#[must_use]
+pub fn ingest_ingress(config: &IngressConfig, object: &networking::Ingress) -> Option<Ingress> {
+    let name = ObjectName::of(&object.metadata)?;
     let spec = object.spec.clone().unwrap_or_default();
     let annotated = || object.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION);
     if spec.ingress_class_name.as_ref().or_else(annotated).is_none_or(|class| class != CLASS) {
-        return Ok(None);
+        return None;
     }
     let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
     let address = |entry: &networking::IngressLoadBalancerIngress| entry.ip.clone().or_else(|| entry.hostname.clone());
-    Ok(Some(Ingress {
+    Some(Ingress {
         name,
         meta: (&object.metadata).into(),
         spec,
         addresses: status.into_iter().flatten().filter_map(address).collect(),
-        annotations: Annotations::read(config, object.metadata.annotations.iter().flatten())?,
-    }))
+        annotations: Annotations::read(config, object.metadata.annotations.iter().flatten()),
+    })
 }
 
 impl Ingress {

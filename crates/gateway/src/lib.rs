@@ -29,14 +29,15 @@ pub use config::{Config, LoadBalancerMode};
 pub use envoy::{EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config};
 pub use infrastructure::{
     Copy, IngressAddresses, IngressClosed, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport,
-    ServiceConfig, Wanted, WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,
+    ServiceConfig, Wanted, WantedService, ingest_node, ingest_observed, ingest_report, report_objects, want,
 };
-pub use ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
+pub use ingress::{Ingress, IngressConfig, IngressFault, IngressProblem, ingest_ingress, with_ingresses};
 pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};
 pub use objects::Objects;
 pub use reflect::{Kinds, Reading, Reflected, token_keys};
 pub use serve::{
-    ClosedPort, InForce, Intercepted, Peers, Serves, Serving, Snapshots, Taken, in_force, intercepted, serve, taken,
+    ClosedPort, Edition, InForce, Intercepted, Peers, Serves, Serving, Snapshots, Taken, Unserved, in_force,
+    intercepted, serve, taken,
 };
 pub use source::*;
 pub use status::{Correction, Report, Status, Subject};

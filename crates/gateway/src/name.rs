@@ -3,6 +3,7 @@
 
 use k8s::kube::api::ObjectMeta;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Namespace and name of an object. The namespace is empty if its kind has none.
@@ -34,6 +35,18 @@ impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
+}
+
+/// A text that is too long is cut, and ends in a hash of all of it.
+pub(crate) fn shortened(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let hash = format!("{:010x}", hasher.finish() & 0xff_ffff_ffff);
+    let head: String = text.chars().take(longest - 1 - hash.len()).collect();
+    format!("{}-{hash}", head.trim_end_matches(['-', '.']))
 }
 
 /// A kind of route.

@@ -72,7 +72,8 @@ impl Reading<'_> {
             self.routes::<TcpRouteSpec>(on, client, tasks, "tcp-routes"),
             self.routes::<UdpRouteSpec>(on, client, tasks, "udp-routes"),
         ];
-        let parameters = follow(on, client, tasks, "gateway-class-configs", Parameters::ingest);
+        let ingest = if *self == Self::Judging { Parameters::ingest_told } else { Parameters::ingest };
+        let parameters = follow(on, client, tasks, "gateway-class-configs", ingest);
         let (writer, namespaces) = table("gateway-namespaces");
         tasks.spawn("reflect-gateway-namespaces", client.reflect(client.all(), writer, namespace));
         let (writer, services) = table("gateway-backends");

@@ -8,10 +8,12 @@ mod parts;
 mod ports;
 mod routes;
 mod socket;
+mod unserved;
 
 pub use mesh::{Intercepted, intercepted};
 pub(crate) use parts::{shown, trusted};
-pub use socket::{ClosedPort, InForce, Taken, in_force, taken};
+pub use socket::{ClosedPort, Edition, InForce, Taken, in_force, taken};
+pub use unserved::Unserved;
 
 use crate::cluster::ClusterName;
 use crate::envoy::{self, EnvoyProblems};
@@ -20,8 +22,8 @@ use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
 use crate::source::TokenKey;
 use futures::FutureExt;
-use l7::Version;
 use l7::link::Published;
+use l7::{ClusterLimits, Limits, Version};
 use model::config::Label;
 use model::{IdentityId, IpEntry, Node, Permission, Pod, Proxied};
 use statedb::{Batch, Change, Changes, Derived, Reader, Tasks};
@@ -56,6 +58,8 @@ pub(crate) enum PartName {
 pub(crate) struct Part {
     pub(crate) name: PartName,
     pub(crate) objects: Vec<l7::Object>,
+    /// Names of listeners for which there is no port.
+    pub(crate) refused: Vec<String>,
 }
 
 impl statedb::Row for Part {
@@ -76,14 +80,22 @@ pub struct Serving {
     pub ipv4: bool,
     /// IPv6 is on.
     pub ipv6: bool,
-    /// Connections begin with a PROXY header.
+    /// Connections to Gateways begin with a PROXY header.
     pub proxy_protocol: bool,
+    /// Connections to Ingresses do.
+    pub ingress_proxy_protocol: bool,
     /// Proxies before this one that are believed what they say of clients.
     pub trusted_hops: u32,
-    /// HTTP/2 is offered in TLS.
+    /// HTTP/2 is offered in TLS of Gateways; in that of Ingresses it always is.
     pub alpn: bool,
     /// Which HTTP a backend speaks is told by its Service.
     pub app_protocol: bool,
+    /// Hints of endpoints count.
+    pub topology: bool,
+    /// What clients may take.
+    pub limits: Limits,
+    /// What the proxy may take of backends.
+    pub cluster_limits: ClusterLimits,
 }
 
 /// What the proxy is to serve. The first snapshot has number 1: before, not all objects are known.
@@ -113,6 +125,8 @@ pub struct Serves {
     pub proxied: Reader<Proxied>,
     /// What of CiliumEnvoyConfigs is not honoured.
     pub problems: Reader<EnvoyProblems>,
+    /// For whoever asks why a listener is not served.
+    pub unserved: Reader<Unserved>,
 }
 
 /// Keeps what the proxy is to serve as it follows from objects.
@@ -121,11 +135,12 @@ pub fn serve(tasks: &Tasks, objects: &Objects, peers: &Peers, serving: &Serving)
     let parts = parts::derive(tasks, &resolved, peers, serving);
     let proxied = mesh::proxied(tasks, &resolved, &parts.rows);
     let callers = callers::derive(tasks, peers);
+    let unserved = unserved::derive(tasks, &parts.rows);
     let together = statedb::merge(tasks, "gateway-all-parts", [parts.rows.clone(), callers.rows.clone()]);
     let problems = envoy::problems(tasks, &resolved.placed, Some(&peers.addresses));
     let (sender, snapshots) = watch::channel(Published::default());
     tasks.spawn("gateway-snapshot", Assembly { resolved, parts, callers, together }.run(sender));
-    Serves { snapshots, proxied, problems }
+    Serves { snapshots, proxied, problems, unserved }
 }
 
 /// Puts the parts together. A snapshot is of one moment: no listener is in it without its routes, and no route without its clusters.

@@ -5,7 +5,7 @@ mod backends;
 mod credentials;
 mod token_key;
 
-pub use backends::{Endpoint, Service, ServicePort, Slice, ingest_service, ingest_slice};
+pub use backends::{Endpoint, Hints, Service, ServicePort, Slice, ingest_service, ingest_slice};
 pub use credentials::{
     Anchors, Keep, KeyPair, OWNING_KIND, OWNING_NAME, OWNING_NAMESPACE, ingest_config_map, ingest_secret,
     ingest_synced, ingest_synced_anchors, original,
@@ -14,8 +14,8 @@ pub use token_key::{TOKEN_KEY, TokenKey, ingest_token_key, token_key_secret};
 
 use crate::name::{ObjectName, RouteKind, RouteName};
 use k8s::gateway::{
-    GatewayClassConfigSpec, GrpcRouteSpec, GrpcRule, HttpRouteSpec, HttpRule, Object, ParentReference, RouteStatus,
-    ServiceParameters, Spec, StreamRule, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
+    GatewayClassConfigSpec, GatewayClassConfigStatus, GrpcRouteSpec, GrpcRule, HttpRouteSpec, HttpRule, Object,
+    ParentReference, RouteStatus, ServiceParameters, Spec, StreamRule, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
 };
 use k8s::kube::api::ObjectMeta;
 use std::sync::Arc;
@@ -95,18 +95,46 @@ fn told<S: Spec>(object: &Object<S>) -> Told<S::Status> {
 pub struct Parameters {
     /// Namespace and name.
     pub name: ObjectName,
+    /// Number of the specification.
+    pub generation: i64,
     /// How Services of Gateways are to be.
     pub service: ServiceParameters,
     /// The one port at which what stands for Ingresses listens at the nodes' own addresses.
     pub host_port: Option<u16>,
+    /// At which ports of nodes it is reached besides.
+    pub node_ports: NodePorts,
+    /// What is said of it; see [`Source`].
+    pub told: Option<Told<GatewayClassConfigStatus>>,
+}
+
+/// Ports of nodes that somebody has chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodePorts {
+    /// Of port 80.
+    pub insecure: Option<u16>,
+    /// Of port 443.
+    pub secure: Option<u16>,
 }
 
 impl Parameters {
     /// The row of an object.
     #[must_use]
     pub fn ingest(object: &Object<GatewayClassConfigSpec>) -> Option<Self> {
-        let service = object.spec.service.clone().unwrap_or_default();
-        Some(Self { name: ObjectName::of(&object.metadata)?, service, host_port: None })
+        Some(Self {
+            generation: object.metadata.generation.unwrap_or_default(),
+            ..Self::new(ObjectName::of(&object.metadata)?, object.spec.service.clone().unwrap_or_default())
+        })
+    }
+
+    /// The row of an object, with its status.
+    #[must_use]
+    pub fn ingest_told(object: &Object<GatewayClassConfigSpec>) -> Option<Self> {
+        Some(Self { told: Some(told(object)), ..Self::ingest(object)? })
+    }
+
+    /// Those of no object.
+    pub(crate) fn new(name: ObjectName, service: ServiceParameters) -> Self {
+        Self { name, generation: 0, service, host_port: None, node_ports: NodePorts::default(), told: None }
     }
 }
 

@@ -7,7 +7,7 @@ mod policies;
 mod routes;
 
 use crate::class;
-use crate::infrastructure::{Programmed, ServiceConfig};
+use crate::infrastructure::{Programmed, ServiceConfig, Serving};
 use crate::name::{ObjectName, ParentKind, ParentName, RouteName};
 use crate::objects::Objects;
 use crate::resolve::Resolved;
@@ -15,8 +15,8 @@ use crate::route::Attached;
 use crate::source::Source;
 use crate::tls_policy::{self, Policies};
 use k8s::gateway::{
-    Condition, GatewayClassSpec, GatewayClassStatus, GatewayStatus, ListenerSetStatus, PolicyStatus, RouteStatus,
-    StatusAddress, SupportedFeature,
+    Condition, GatewayClassConfigStatus, GatewayClassSpec, GatewayClassStatus, GatewayStatus, ListenerSetStatus,
+    PolicyStatus, RouteStatus, StatusAddress, SupportedFeature,
 };
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::collections::BTreeSet;
@@ -51,6 +51,8 @@ pub enum Subject {
     Route(RouteName),
     /// A BackendTLSPolicy.
     Policy(ObjectName),
+    /// A CiliumGatewayClassConfig.
+    ClassConfig(ObjectName),
 }
 
 /// What is to be said of an object. Conditions have no times; [`Report::correction`] gives them these.
@@ -77,6 +79,8 @@ pub enum Status {
     Route(RouteStatus),
     /// Of a BackendTLSPolicy.
     Policy(PolicyStatus),
+    /// Of a CiliumGatewayClassConfig.
+    ClassConfig(GatewayClassConfigStatus),
 }
 
 impl statedb::Row for Report {
@@ -119,7 +123,8 @@ pub(crate) fn correct(tasks: &Tasks, objects: &Objects, reports: &Reader<Report>
         .and(&objects.gateways, |gateway| [Subject::Gateway(gateway.name.clone())])
         .and(&objects.listener_sets, |set| [Subject::ListenerSet(set.name.clone())])
         .and(&objects.routes, |route| [Subject::Route(route.name.clone())])
-        .and(&objects.tls_policies, |policy| [Subject::Policy(policy.name.clone())]);
+        .and(&objects.tls_policies, |policy| [Subject::Policy(policy.name.clone())])
+        .and(&objects.parameters, |parameters| [Subject::ClassConfig(parameters.name.clone())]);
     let (objects, reports) = (objects.clone(), reports.clone());
     let row = move |subject: &Subject, _: Option<&Correction>| {
         let report = Report::clone(&*reports.snapshot().get(subject)?);
@@ -157,20 +162,27 @@ fn told(objects: &Objects, subject: &Subject) -> Option<(String, Status)> {
             let told = objects.tls_policies.snapshot().get(name)?.told.clone()?;
             Some((told.version, Status::Policy(told.status)))
         }
+        Subject::ClassConfig(name) => {
+            let told = objects.parameters.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::ClassConfig(told.status)))
+        }
     }
 }
 
 /// Keeps what is to be said of each object.
 pub(crate) fn report(tasks: &Tasks, reporter: Reporter) -> Reader<Report> {
     let edges = reporter.resolved.edges.rows.clone();
-    let inputs = inputs(&reporter.resolved, &reporter.addresses).and(&reporter.programmed, move |row| {
-        let name = &row.object.name;
-        match row.object.kind {
-            ParentKind::Gateway => edges.snapshot().get(name).map(|edge| of_edge(&edge)).unwrap_or_default(),
-            ParentKind::ListenerSet => vec![Subject::ListenerSet(name.clone())],
-            ParentKind::Service => Vec::new(),
-        }
-    });
+    let of_object = move |object: &ParentName| match object.kind {
+        ParentKind::Gateway => edges.snapshot().get(&object.name).map(|edge| of_edge(&edge)).unwrap_or_default(),
+        ParentKind::ListenerSet => vec![Subject::ListenerSet(object.name.clone())],
+        ParentKind::Service => Vec::new(),
+    };
+    let (of_late, by_missing) = (of_object.clone(), reporter.serving.by_missing());
+    let inputs = inputs(&reporter.resolved, &reporter.addresses)
+        .and(&reporter.serving.programmed, move |row| of_object(&row.object))
+        .and(&reporter.serving.late, move |late| {
+            by_missing.get(&late.0).iter().flat_map(|row| of_late(&row.object)).collect::<Vec<_>>()
+        });
     let row = move |subject: &Subject, _: Option<&Report>| {
         Some(Report { subject: subject.clone(), status: reporter.status(subject)? })
     };
@@ -188,8 +200,10 @@ fn inputs(resolved: &Resolved, addresses: &Reader<Addresses>) -> Inputs<Subject>
     let siblings = policies.clone();
     Inputs::of(&objects.classes, |class: &Source<GatewayClassSpec>| [Subject::Class(class.name.clone())])
         .and(&objects.meshes, |mesh| [Subject::Mesh(mesh.name.clone())])
-        .and(&objects.parameters, move |_| {
-            classes.snapshot().iter().map(|class| Subject::Class(class.name.clone())).collect::<Vec<_>>()
+        .and(&objects.parameters, move |parameters| {
+            let classes = classes.snapshot();
+            let of_classes = classes.iter().map(|class| Subject::Class(class.name.clone()));
+            of_classes.chain([Subject::ClassConfig(parameters.name.clone())]).collect::<Vec<_>>()
         })
         .and(&resolved.edges.rows, of_edge)
         .and(addresses, |row| [Subject::Gateway(row.gateway.clone())])
@@ -246,7 +260,7 @@ fn owners(route: &Attached) -> BTreeSet<Subject> {
 pub(crate) struct Reporter {
     resolved: Resolved,
     addresses: Reader<Addresses>,
-    programmed: Reader<Programmed>,
+    serving: Serving,
     /// By the Gateways and ListenerSets that they are attached to.
     attached: Index<Attached, Subject>,
     by_service: Index<Attached, ObjectName>,
@@ -259,7 +273,7 @@ impl Reporter {
     pub(crate) fn new(
         resolved: &Resolved,
         addresses: &Reader<Addresses>,
-        programmed: &Reader<Programmed>,
+        serving: &Serving,
         config: &ServiceConfig,
     ) -> Self {
         Self {
@@ -273,14 +287,29 @@ impl Reporter {
             policies: Policies::new(&resolved.objects.tls_policies),
             resolved: resolved.clone(),
             addresses: addresses.clone(),
-            programmed: programmed.clone(),
+            serving: serving.clone(),
         }
     }
 
     /// What proxies have of an object.
-    fn programmed(&self, object: ParentName) -> Programmed {
-        let row = self.programmed.snapshot().get(&object);
-        row.map_or_else(|| Programmed::nothing(object), Arc::unwrap_or_clone)
+    fn programmed(&self, object: &ParentName) -> Option<Arc<Programmed>> {
+        self.serving.programmed.snapshot().get(object)
+    }
+
+    /// The same, of which it is `said` already what it is in force of.
+    fn served<'a>(&self, row: Option<&'a Programmed>, said: &[Condition]) -> edges::Served<'a> {
+        let is_told = |row: &Programmed| {
+            said.iter().any(|condition| {
+                condition.kind == "Programmed"
+                    && condition.status == "True"
+                    && condition.observed_generation == Some(row.wanted.generation)
+            })
+        };
+        edges::Served {
+            row,
+            everywhere: row.is_some_and(|row| self.serving.everywhere(row)),
+            told: row.is_some_and(is_told),
+        }
     }
 
     fn status(&self, subject: &Subject) -> Option<Status> {
@@ -302,21 +331,23 @@ impl Reporter {
             }
             Subject::Gateway(name) => {
                 let edge = self.resolved.edges.rows.snapshot().get(name)?;
-                let spec = &objects.gateways.snapshot().get(name)?.spec;
+                let Source { spec, told, .. } = &*objects.gateways.snapshot().get(name)?;
                 let addresses = self.addresses.snapshot().get(name);
                 let addresses = addresses.map(|row| row.addresses.clone()).unwrap_or_default();
                 let attached = self.attached.get(subject);
-                let Programmed { generation: in_force, closed, .. } = self.programmed(ParentName::gateway(name));
-                let served = edges::Served { in_force, closed: &closed };
+                let row = self.programmed(&ParentName::gateway(name));
+                let said = told.as_ref().map_or(&[][..], |told| &told.status.conditions);
+                let served = self.served(row.as_deref(), said);
                 let at = edges::Reached { addresses: &addresses, asked: &spec.addresses, served };
                 Some(Status::Gateway(edges::gateway(&edge, &at, &attached)))
             }
             Subject::ListenerSet(name) => {
                 let edge = self.edges_by_set.get(name).into_iter().next()?;
                 let attached = self.attached.get(subject);
-                let in_force = self.programmed(ParentName::listener_set(name)).generation;
-                let Programmed { closed, .. } = self.programmed(ParentName::gateway(&edge.gateway));
-                let served = edges::Served { in_force, closed: &closed };
+                let row = self.programmed(&ParentName::listener_set(name));
+                let set = objects.listener_sets.snapshot().get(name)?;
+                let said = set.told.as_ref().map_or(&[][..], |told| &told.status.conditions);
+                let served = self.served(row.as_deref(), said);
                 edges::listener_set(&edge, name, served, &attached).map(Status::ListenerSet)
             }
             Subject::Route(name) => {
@@ -330,6 +361,11 @@ impl Reporter {
                 let routes: Vec<Arc<Attached>> =
                     targets.iter().flat_map(|target| self.by_service.get(target)).collect();
                 Some(Status::Policy(policies::status(objects, &self.policies, &policy, &routes)))
+            }
+            Subject::ClassConfig(name) => {
+                let parameters = objects.parameters.snapshot().get(name)?;
+                let accepted = class::config(&parameters).condition("Accepted", parameters.generation);
+                Some(Status::ClassConfig(GatewayClassConfigStatus { conditions: vec![accepted] }))
             }
         }
     }
@@ -362,6 +398,10 @@ impl Report {
             }
             (Status::Route(desired), Status::Route(present)) => routes::correct(desired, present, now),
             (Status::Policy(desired), Status::Policy(present)) => policies::correct(desired, present, now),
+            (Status::ClassConfig(desired), Status::ClassConfig(present)) => {
+                let conditions = edges::corrected(&desired.conditions, &present.conditions, now)?;
+                Some(Status::ClassConfig(GatewayClassConfigStatus { conditions }))
+            }
             _ => None,
         }
     }

@@ -24,6 +24,9 @@ pub struct Cluster {
     /// What the proxy may take of them.
     #[serde(default)]
     pub limits: ClusterLimits,
+    /// Whether all that comes from one address goes to one endpoint, as long as it is there and well.
+    #[serde(default)]
+    pub by_client: bool,
     /// The status with which requests are answered instead of forwarded: what the cluster is configured by is invalid.
     #[serde(default)]
     pub refuse: Option<u16>,
@@ -125,7 +128,7 @@ impl Default for ClusterLimits {
 pub struct Endpoints {
     /// Name of the [`Cluster`].
     pub cluster: Name,
-    /// The zone of this node, whose endpoints are preferred if the Service asks for that.
+    /// The zone whose endpoints are preferred, if the Service asks for that: this node's, or what stands for the node alone.
     #[serde(default)]
     pub prefer_zone: Option<Name>,
     /// All of them.
@@ -141,7 +144,7 @@ pub struct Endpoint {
     /// Whether it takes requests.
     #[serde(default)]
     pub state: EndpointState,
-    /// Its zone.
+    /// Its zone, or the one that it is to serve.
     #[serde(default)]
     pub zone: Option<Name>,
     /// Its security identity, for the access log.

@@ -47,6 +47,9 @@ pub struct Listener {
 pub struct Source {
     /// Kind, namespace and name.
     pub object: Name,
+    /// Which one of those that had the name, one after the other.
+    #[serde(default)]
+    pub uid: Name,
     /// Which state of it.
     pub generation: i64,
     /// When the Gateway was made, in seconds since 1970. Of two listeners that want one address, the older has it.

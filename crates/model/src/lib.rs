@@ -25,7 +25,7 @@ pub use frontend::{
 };
 pub use identity::{Identity, IdentityId, reserved};
 pub use label::{Label, LabelSource, Labels, ParseLabelError};
-pub use node::{LocalNode, Node, NodeName, RoutingMode};
+pub use node::{LocalNode, Node, NodeName, RoutingMode, ZONE};
 pub use pod::{HostPort, NamedPort, Namespace, Pod, PodName, Workload};
 pub use policy::{PolicyId, PolicyKind, Provenance, ProvenanceId};
 pub use proxied::{Permission, Proxied, Server};

@@ -17,6 +17,9 @@ pub enum RoutingMode {
     Native,
 }
 
+/// The label of nodes with their zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// Another node, or this one as others see it. One row per node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {

@@ -102,9 +102,11 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     }
     run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
     if let Some(gateways) = &config.gateways {
-        let gateways::Warnings { problems, closed } = gateways::start(client, namespace, gateways, &run.tasks);
+        let warnings = gateways::start(client, namespace, gateways, &run.tasks);
+        let gateways::Warnings { problems, closed, ingresses } = warnings;
         run.spawn(WarningEvents::new(client, &problems));
         run.spawn(WarningEvents::new(client, &closed));
+        run.spawn(WarningEvents::new(client, &ingresses));
     }
     if config.readiness.does_something() {
         let readiness = &config.readiness;

@@ -7,7 +7,9 @@ mod services;
 mod statuses;
 mod token_key;
 
-use gateway::{EnvoyProblems, IngressClosed, Kinds, NodeAddresses, Observed, Reading, Reflected, ServiceConfig};
+use gateway::{
+    EnvoyProblems, IngressClosed, IngressProblem, Kinds, NodeAddresses, Observed, Reading, Reflected, ServiceConfig,
+};
 use k8s::{Client, WatchConfig};
 use statedb::{Reader, Tasks, reconcile};
 
@@ -39,6 +41,7 @@ pub struct Gateways {
 pub(crate) struct Warnings {
     pub(crate) problems: Reader<EnvoyProblems>,
     pub(crate) closed: Reader<IngressClosed>,
+    pub(crate) ingresses: Reader<IngressProblem>,
 }
 
 /// Starts to follow the objects, and to write what follows. `namespace` is the operator's.
@@ -71,7 +74,7 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
         let keys = gateway::token_keys(client, namespace, tasks);
         tasks.spawn("gateway-token-key", token_key::keep(client.clone(), namespace.clone(), keys));
     }
-    Warnings { problems: wanted.problems, closed: wanted.closed }
+    Warnings { problems: wanted.problems, closed: wanted.closed, ingresses: wanted.ingress_problems }
 }
 
 /// Nodes with some labels; none if there is no selector.

@@ -117,12 +117,12 @@ async fn programmed<F: Future<Output = ()>>(client: &k8s::Client, before: F, wan
 
 /// An agent says what its proxy has in force.
 async fn proxy_report(client: &k8s::Client) {
-    let generation =
-        api::<GatewaySpec>(client, Some("shop")).await.get("edge").await.unwrap().metadata.generation.unwrap();
+    let metadata = api::<GatewaySpec>(client, Some("shop")).await.get("edge").await.unwrap().metadata;
     let node = make(&client.all::<Node>(), json!({"metadata": {"name": "a"}})).await;
-    let in_force =
-        gateway::InForce { generations: [("Gateway shop/edge".into(), generation)].into(), ..Default::default() };
-    let report = gateway::report_object(&node, SECRETS, &in_force);
+    let edition = gateway::Edition { object: "Gateway shop/edge".into(), uid: metadata.uid.unwrap().into() };
+    let generations = [(edition, metadata.generation.unwrap())].into();
+    let in_force = gateway::InForce { serves: true, generations, ..Default::default() };
+    let report = gateway::report_objects(&node, SECRETS, &in_force).pop().unwrap();
     let params = PatchParams::apply("cilium-agent").force();
     let reports = client.namespaced::<ConfigMap>(SECRETS);
     reports.patch("cilium-proxy-a", &params, &Patch::Apply(report)).await.unwrap();

@@ -103,7 +103,7 @@ async fn act(
             let caller = inbound.caller.take();
             let end = forwarding.timeout.and_then(|limit| record.end_within(limit));
             let quiet = Quiet::of(&inbound.body, client.limits.idle).ending(end);
-            forward::Forward { client, serving, found, forwarding, caller, quiet, traced: true }
+            forward::Forward { client, serving, found, forwarding, caller, quiet, traced: true, from: None }
                 .run(inbound, record)
                 .await
         }

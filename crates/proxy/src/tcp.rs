@@ -76,7 +76,7 @@ async fn open(shared: &Shared, listening: &Listening, server_name: &str, peer: P
     let counted = upstream.begin().ok_or_else(overloaded)?;
     let mut avoid = Vec::new();
     for _ in 0..ATTEMPTS {
-        let chosen = upstream.choose(&avoid).ok_or("no-endpoint")?;
+        let chosen = upstream.choose_for(peer.client.ip(), &avoid).ok_or("no-endpoint")?;
         let endpoint = match &caller {
             None => chosen,
             Some(caller) => caller.led_to(&upstream, chosen).map_err(|Denied| "denied")?.ok_or("no-endpoint")?,

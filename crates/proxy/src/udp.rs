@@ -167,7 +167,7 @@ async fn open(
         listening.metrics.refused("loop");
         return None;
     }
-    let chosen = backend(shared, forward).and_then(|upstream| Some((upstream.choose(&[])?, upstream)));
+    let chosen = backend(shared, forward).and_then(|upstream| Some((upstream.choose_for(client.ip(), &[])?, upstream)));
     let Some((endpoint, upstream)) = chosen else {
         listening.metrics.refused("no-backend");
         return None;

@@ -16,12 +16,12 @@ pub(crate) use tls::ClientTls;
 mod tests;
 
 use crate::worker::Counted;
-use endpoint::choose;
+use endpoint::{choose, of_client};
 use http::StatusCode;
 use l7::{Cluster, EndpointState, Endpoints};
 use load::Load;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -124,6 +124,11 @@ impl Upstream {
     /// An endpoint for a request, other than those in `avoid` if there is one.
     pub(crate) fn choose(&self, avoid: &[SocketAddr]) -> Option<Arc<Endpoint>> {
         choose(&self.usable, avoid)
+    }
+
+    /// The same for what comes from an address, which may be led to one endpoint alone.
+    pub(crate) fn choose_for(&self, client: IpAddr, avoid: &[SocketAddr]) -> Option<Arc<Endpoint>> {
+        if self.settings.cluster.by_client { of_client(&self.usable, client, avoid) } else { self.choose(avoid) }
     }
 
     /// The endpoint that a client has been to. Terminating ones serve those who were there before.

@@ -96,8 +96,7 @@ keys! {
         /// Answer at once where a Service has no backend (reject), or not at all (drop).
         #[key("service-no-backend-response", default = "reject", value = "serviceNoBackendResponse")]
         pub no_backend: NoBackend,
-        /// Let endpoints' hints keep traffic in a zone or on a node.
-        #[key("enable-service-topology", default = "false", value = "loadBalancer.serviceTopology")]
+        #[key(shared::SERVICE_TOPOLOGY)]
         pub topology: bool,
         /// First and last node port, as the API server has them.
         #[key("node-port-range", default = "30000-32767", or_default = "nodePort.range")]

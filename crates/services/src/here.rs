@@ -2,13 +2,11 @@
 //! What Services need to know of this node.
 
 use crate::ingest::SliceEndpoint;
-use model::{Node, NodeAddress, NodeName};
+use model::{Node, NodeAddress, NodeName, ZONE};
 use statedb::Reader;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// This node, as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -43,7 +43,7 @@ fn serving(port: u16, addresses: &[&str]) -> State {
             proxy_protocol: false,
             limits: Limits::default(),
             serve: Serve::Tcp(Forward::default()),
-            sources: vec![Source { object: "Gateway shop/edge".into(), generation: 3, created: 0 }],
+            sources: vec![Source { object: "Gateway shop/edge".into(), uid: "u1".into(), generation: 3, created: 0 }],
         })
     };
     let objects = addresses.iter().zip(["", "/ipv6"]).map(listener);

@@ -30,7 +30,7 @@ pub(super) struct Client {
 }
 
 /// The Secret that `owner` refers to, if it may and if it holds a certificate with its key.
-pub(super) fn certificate(
+pub(crate) fn certificate(
     objects: &Objects,
     owner: &ParentName,
     reference: &ObjectReference,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ingresses are told where they are reached, once a proxy serves them, and at which ports of nodes they are not.
 
-use super::Programmed;
+use super::{Programmed, Serving};
 use crate::ingress::{Ingress, IngressConfig};
 use crate::name::{ObjectName, ParentName};
 use crate::status::Addresses;
@@ -88,20 +88,26 @@ pub(super) fn derive(
     config: &IngressConfig,
     ingresses: &Reader<Ingress>,
     addresses: &Reader<Addresses>,
-    programmed: &Reader<Programmed>,
+    serving: &Serving,
 ) -> Reader<IngressAddresses> {
     let by_gateway = by_gateway(config, ingresses);
-    let at_gateway = by_gateway.clone();
+    let [at_gateway, of_late] = std::array::from_fn(|_| by_gateway.clone());
+    let by_missing = serving.by_missing();
     let inputs = Inputs::of(ingresses, |ingress: &Ingress| [ingress.name.clone()])
         .and(addresses, move |row| names(at_gateway.get(&row.gateway)))
-        .and(programmed, move |row| names(by_gateway.get(&row.object.name)));
+        .and(&serving.programmed, move |row| names(by_gateway.get(&row.object.name)))
+        .and(&serving.late, move |late| {
+            by_missing.get(&late.0).iter().flat_map(|row| names(of_late.get(&row.object.name))).collect::<Vec<_>>()
+        });
     let (config, ingresses) = (config.clone(), ingresses.clone());
-    let (addresses, programmed) = (addresses.clone(), programmed.clone());
+    let (addresses, serving) = (addresses.clone(), serving.clone());
     let row = move |name: &ObjectName, _: Option<&IngressAddresses>| {
         let ingress = ingresses.snapshot().get(name)?;
         let gateway = ingress.gateway(&config);
-        let programmed = programmed.snapshot().get(&ParentName::gateway(&gateway));
-        let served = programmed.is_some_and(|row| row.generation.is_some());
+        let programmed = serving.programmed.snapshot().get(&ParentName::gateway(&gateway));
+        // Once told, it is true for as long as one node serves it.
+        let told = !ingress.addresses.is_empty();
+        let served = programmed.is_some_and(|row| serving.everywhere(&row) || (told && row.nodes > 0));
         let reached = addresses.snapshot().get(&gateway).filter(|_| served);
         let reached = reached.iter().flat_map(|row| &row.addresses).map(|address| address.value.clone());
         let reached: Vec<String> = reached.collect();

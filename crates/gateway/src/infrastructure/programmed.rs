@@ -1,104 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the proxies of nodes have in force: each agent says so in a ConfigMap of its node's.
+//! On which nodes each Gateway and ListenerSet is in force.
 
+use crate::edge::Edge;
+use crate::ingress;
 use crate::name::{ObjectName, ParentKind, ParentName};
-use crate::serve::{ClosedPort, InForce};
-use k8s::k8s_openapi::api::core::v1 as core;
-use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use statedb::{Inputs, Reader, Tasks};
+use crate::serve::ClosedPort;
+use crate::source::Meta;
+use statedb::{Index, Inputs, Reader, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Label of these ConfigMaps.
-pub const PROXY_REPORT: &str = "cilium.io/proxy-report";
-/// What its name begins with; that of the node follows.
-const PREFIX: &str = "cilium-proxy-";
-/// The entry that lists ports at which the node's proxies cannot listen.
-const CLOSED: &str = "closed";
+use super::{NodeAddresses, Observed, ServiceConfig};
+
 /// Nodes that a message names.
 const NAMED: usize = 3;
 
-/// What the proxy of a node has in force.
+/// What the proxies of a node have in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyReport {
-    /// Name of the ConfigMap.
-    pub name: String,
-    /// Generations of Gateways and ListenerSets.
-    pub generations: BTreeMap<ParentName, i64>,
-    /// Ports of Gateways at which it cannot listen.
-    pub closed: Vec<ClosedPort>,
+pub(crate) struct NodeReport {
+    pub(super) node: Arc<str>,
+    /// One takes connections, and will.
+    pub(super) serves: bool,
+    /// Of each object, in which editions (an older agent does not tell them apart), and the generation of each.
+    pub(super) in_force: BTreeMap<ParentName, Vec<(Option<Arc<str>>, i64)>>,
+    /// Ports of Gateways at which they cannot listen.
+    pub(super) closed: Vec<ClosedPort>,
 }
 
-impl statedb::Row for ProxyReport {
-    type Key = String;
-    fn key(&self) -> String {
-        self.name.clone()
+impl statedb::Row for NodeReport {
+    type Key = Arc<str>;
+    fn key(&self) -> Arc<str> {
+        Arc::clone(&self.node)
     }
 }
 
-/// The row of a ConfigMap with the label. What cannot be read says nothing.
-#[must_use]
-pub fn ingest_report(object: &core::ConfigMap) -> Option<ProxyReport> {
-    let entry = |(key, value): (&String, &String)| Some((parse(key)?, value.parse().ok()?));
-    let generations = object.data.iter().flatten().filter_map(entry).collect();
-    let closed = object.data.as_ref().and_then(|data| serde_json::from_str(data.get(CLOSED)?).ok());
-    Some(ProxyReport { name: object.metadata.name.clone()?, generations, closed: closed.unwrap_or_default() })
+impl NodeReport {
+    fn objects(&self) -> BTreeSet<ParentName> {
+        self.in_force.keys().cloned().chain(self.closed.iter().map(of_port)).collect()
+    }
+
+    fn has(&self, object: &ParentName, wanted: &Meta) -> bool {
+        let states = self.in_force.get(object).map_or(&[][..], Vec::as_slice);
+        let same = |uid: &Option<Arc<str>>| uid.as_ref().is_none_or(|uid| *uid == wanted.uid);
+        states.iter().any(|(uid, generation)| same(uid) && *generation >= wanted.generation)
+    }
 }
 
-/// The ConfigMap of a node, which goes when the node does; of what [`crate::in_force`] says.
-#[must_use]
-pub fn report_object(node: &core::Node, namespace: &str, in_force: &InForce) -> core::ConfigMap {
-    let node_name = node.metadata.name.clone().unwrap_or_default();
-    let owner = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Node".to_owned(),
-        name: node_name.clone(),
-        uid: node.metadata.uid.clone().unwrap_or_default(),
-        ..OwnerReference::default()
-    };
-    let metadata = ObjectMeta {
-        name: Some(format!("{PREFIX}{node_name}")),
-        namespace: Some(namespace.to_owned()),
-        labels: Some(BTreeMap::from([(PROXY_REPORT.to_owned(), String::new())])),
-        owner_references: Some(vec![owner]),
-        ..ObjectMeta::default()
-    };
-    let data = in_force.generations.iter().map(|(object, generation)| (key(object), generation.to_string()));
-    let mut data: BTreeMap<_, _> = data.collect();
-    let closed = Some(&in_force.closed).filter(|closed| !closed.is_empty());
-    data.extend(closed.and_then(|closed| Some((CLOSED.to_owned(), serde_json::to_string(closed).ok()?))));
-    core::ConfigMap { metadata, data: Some(data), ..core::ConfigMap::default() }
+/// A node whose proxy takes connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Serving(Arc<str>);
+
+impl statedb::Row for Serving {
+    type Key = Arc<str>;
+    fn key(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
-/// `KIND NAMESPACE/NAME` as a key, in which there may be no colon. Neither kinds nor namespaces have a dot, and nothing an underscore.
-fn key(object: &str) -> String {
-    object.replacen([' ', '/'], ".", 2).replace(':', "_")
-}
-
-fn parse(key: &str) -> Option<ParentName> {
-    let mut words = key.splitn(3, '.');
-    let kind = match words.next()? {
-        "Gateway" => ParentKind::Gateway,
-        "ListenerSet" => ParentKind::ListenerSet,
-        _ => return None,
-    };
-    Some(ParentName { kind, name: ObjectName::new(words.next()?, words.next()?.replace('_', ":")) })
-}
-
-/// What proxies have of a Gateway or ListenerSet.
+/// Where a Gateway or ListenerSet is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Programmed {
     pub(crate) object: ParentName,
-    /// The newest generation that one has in force.
-    pub(crate) generation: Option<i64>,
-    /// Of a Gateway, ports at which some cannot listen: by number, and whether they are UDP's.
+    /// Of which object, and of which state of it, this is said.
+    pub(crate) wanted: Meta,
+    /// How many nodes have it in force.
+    pub(crate) nodes: usize,
+    /// Those that have not, though their proxies take connections.
+    pub(crate) missing: BTreeSet<Arc<str>>,
+    /// Of the Gateway, ports at which some cannot listen: by number, and whether they are UDP's.
     pub(crate) closed: ClosedPorts,
-}
-
-impl Programmed {
-    pub(crate) fn nothing(object: ParentName) -> Self {
-        Self { object, generation: None, closed: ClosedPorts::new() }
-    }
 }
 
 pub(crate) type ClosedPorts = BTreeMap<(u16, bool), Closed>;
@@ -119,22 +89,118 @@ impl statedb::Row for Programmed {
     }
 }
 
-/// Keeps them.
-pub(super) fn programmed(tasks: &Tasks, proxies: &Reader<ProxyReport>) -> Reader<Programmed> {
-    let objects = |report: &ProxyReport| {
-        let closed = report.closed.iter().map(of_port);
-        report.generations.keys().cloned().chain(closed).collect::<BTreeSet<_>>()
+impl Programmed {
+    /// `in force on N of M nodes`, with those that lack it.
+    pub(crate) fn progress(&self) -> String {
+        let named: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
+        let all = self.nodes + self.missing.len();
+        format!("in force on {} of {all} nodes, not on {}", self.nodes, some(named, ", "))
+    }
+}
+
+/// The first of them, and how many there are besides.
+fn some(mut texts: Vec<String>, separator: &str) -> String {
+    let more = texts.len().saturating_sub(NAMED);
+    texts.truncate(NAMED);
+    texts.extend((more > 0).then(|| format!("and {more} more")));
+    texts.join(separator)
+}
+
+/// Keeps it.
+pub(super) fn derive(
+    tasks: &Tasks,
+    edges: &Reader<Edge>,
+    reports: &Reader<NodeReport>,
+    observed: &Observed,
+    config: &ServiceConfig,
+) -> Reader<Programmed> {
+    let serving = {
+        let all = reports.clone();
+        let inputs = Inputs::of(reports, |report: &NodeReport| [Arc::clone(&report.node)]);
+        let row = move |node: &Arc<str>, _: Option<&Serving>| {
+            all.snapshot().get(node).filter(|report| report.serves).map(|_| Serving(Arc::clone(node)))
+        };
+        statedb::derive(tasks, "gateway-serving-nodes", inputs, row).rows
     };
-    let by_object = proxies.index(objects);
-    let inputs = Inputs::of(proxies, objects);
+    let all = || {
+        let edges = edges.clone();
+        move || edges.snapshot().iter().flat_map(|edge| parents(edge)).collect::<Vec<_>>()
+    };
+    let (of_serving, of_nodes, of_ingress_nodes) = (all(), all(), all());
+    let of_report = edges.clone();
+    let inputs = Inputs::of(edges, parents)
+        .and(reports, move |report| {
+            let edges = of_report.snapshot();
+            // A port that is closed is so for what adds to its Gateway too.
+            let closed = report.closed.iter().filter_map(|port| edges.get(&of_port(port).name));
+            let sets = closed.flat_map(|edge| parents(&edge));
+            report.in_force.keys().cloned().chain(sets).collect::<BTreeSet<_>>()
+        })
+        .and(&serving, move |_| of_serving())
+        .and(&observed.nodes, move |_| of_nodes())
+        .and(&observed.ingress_nodes, move |_| of_ingress_nodes());
+    let nodes = Nodes {
+        by_object: reports.index(NodeReport::objects),
+        serving,
+        at: config.clone(),
+        gateways_at: observed.nodes.clone(),
+        ingresses_at: observed.ingress_nodes.clone(),
+    };
+    let by_parent = edges.index(parents);
     let row = move |object: &ParentName, _: Option<&Programmed>| {
-        let reports = by_object.get(object);
-        let generation = reports.iter().filter_map(|report| report.generations.get(object)).max().copied();
-        let closed = closed(object, &reports);
-        let any = generation.is_some() || !closed.is_empty();
-        any.then(|| Programmed { object: object.clone(), generation, closed })
+        let edge = by_parent.get(object).into_iter().next()?;
+        Some(nodes.programmed(object, &edge))
     };
     statedb::derive(tasks, "gateway-programmed", inputs, row).rows
+}
+
+fn parents(edge: &Edge) -> Vec<ParentName> {
+    edge.parents().collect()
+}
+
+/// What nodes say.
+struct Nodes {
+    by_object: Index<NodeReport, ParentName>,
+    serving: Reader<Serving>,
+    at: ServiceConfig,
+    gateways_at: Reader<NodeAddresses>,
+    ingresses_at: Reader<NodeAddresses>,
+}
+
+impl Nodes {
+    fn programmed(&self, object: &ParentName, edge: &Edge) -> Programmed {
+        let wanted = edge.wanted(object);
+        let gateway = ParentName::gateway(&edge.gateway);
+        let reports = self.by_object.get(object);
+        let of_gateway = if *object == gateway { reports.clone() } else { self.by_object.get(&gateway) };
+        let have: BTreeSet<_> =
+            reports.iter().filter(|report| report.has(object, &wanted)).map(|report| &report.node).collect();
+        // What cannot have a port says so, and may have nothing else of it.
+        let cannot = |report: &&Arc<NodeReport>| report.closed.iter().any(|port| of_port(port) == gateway);
+        let cannot: BTreeSet<_> = of_gateway.iter().filter(cannot).map(|report| &report.node).collect();
+        let serving = self.serving.snapshot();
+        let others = serving.iter().map(|row| &row.0).filter(|node| !have.contains(node) && !cannot.contains(node));
+        Programmed {
+            object: object.clone(),
+            nodes: have.len(),
+            missing: others.filter(|node| self.is_to_serve(&edge.gateway, node)).cloned().collect(),
+            closed: closed(&gateway, &of_gateway),
+            wanted,
+        }
+    }
+
+    fn is_to_serve(&self, gateway: &ObjectName, node: &Arc<str>) -> bool {
+        let at = if ingress::behind(gateway).is_some() { &self.ingresses_at } else { &self.gateways_at };
+        !self.at.at_nodes(gateway) || at.snapshot().get(&node.to_string()).is_some()
+    }
+}
+
+impl Edge {
+    /// Which state of an object is to be in force.
+    fn wanted(&self, object: &ParentName) -> Meta {
+        let set = self.sets.iter().find(|set| object.kind == ParentKind::ListenerSet && set.name == object.name);
+        set.map_or_else(|| self.meta.clone(), |set| set.meta.clone())
+    }
 }
 
 fn of_port(port: &ClosedPort) -> ParentName {
@@ -142,19 +208,17 @@ fn of_port(port: &ClosedPort) -> ParentName {
 }
 
 /// What of a Gateway is closed somewhere, by the reports of all nodes that have anything of it.
-fn closed(gateway: &ParentName, reports: &[Arc<ProxyReport>]) -> ClosedPorts {
+fn closed(gateway: &ParentName, reports: &[Arc<NodeReport>]) -> ClosedPorts {
     let mut by_port: BTreeMap<(u16, bool), BTreeMap<&str, &str>> = BTreeMap::new();
     for report in reports {
-        let node = report.name.strip_prefix(PREFIX).unwrap_or(&report.name);
         for port in report.closed.iter().filter(|port| of_port(port) == *gateway) {
-            by_port.entry((port.port, port.udp)).or_default().entry(node).or_insert(&port.reason);
+            by_port.entry((port.port, port.udp)).or_default().entry(&report.node).or_insert(&port.reason);
         }
     }
     let closed = |((port, udp), nodes): ((u16, bool), BTreeMap<&str, &str>)| {
-        let mut named: Vec<_> = nodes.iter().take(NAMED).map(|(node, reason)| format!("{node}, {reason}")).collect();
-        named.extend((nodes.len() > NAMED).then(|| format!("and {} more", nodes.len() - NAMED)));
+        let named = nodes.iter().map(|(node, reason)| format!("{node}, {reason}")).collect();
         let protocol = if udp { "UDP" } else { "TCP" };
-        let text = format!("nobody listens at port {port}/{protocol} of the nodes: {}", named.join("; "));
+        let text = format!("nobody listens at port {port}/{protocol} of the nodes: {}", some(named, "; "));
         ((port, udp), Closed { everywhere: nodes.len() == reports.len(), text })
     };
     by_port.into_iter().map(closed).collect()
@@ -164,30 +228,6 @@ fn closed(gateway: &ParentName, reports: &[Arc<ProxyReport>]) -> ClosedPorts {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn what_an_agent_says_is_what_the_operator_reads() {
-        let names = [
-            ParentName::gateway(&ObjectName::new("shop", "edge.v2.example")),
-            ParentName::listener_set(&ObjectName::new("shop", "edge")),
-            ParentName::gateway(&ObjectName::new("shop", "ingress:web")),
-        ];
-        let said = names.iter().zip(1..).map(|(name, generation)| (l7::Name::from(name.to_string()), generation));
-        let port = ClosedPort {
-            namespace: "shop".into(),
-            name: "edge".into(),
-            port: 80,
-            udp: false,
-            reason: "[::]:80: in use".into(),
-        };
-        let said = InForce { generations: said.collect(), closed: BTreeSet::from([port.clone()]) };
-        let object = report_object(&core::Node::default(), "cilium-secrets", &said);
-        let is_key = |key: &String| key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        assert!(object.data.iter().flatten().all(|(key, _)| is_key(key)), "{object:?}");
-        let read = ingest_report(&object).unwrap();
-        assert_eq!(read.generations, names.into_iter().zip(1..).collect());
-        assert_eq!(read.closed, [port]);
-    }
 
     #[test]
     fn a_port_that_is_closed_is_told_with_its_nodes_and_whether_it_is_open_anywhere() {
@@ -201,7 +241,8 @@ mod tests {
                 reason: format!("0.0.0.0:{port}: in use"),
             };
             let closed = ports.iter().map(closed).collect();
-            Arc::new(ProxyReport { name: format!("cilium-proxy-n{node}"), generations: BTreeMap::new(), closed })
+            let node = format!("n{node}").into();
+            Arc::new(NodeReport { node, serves: true, in_force: BTreeMap::new(), closed })
         };
         let told = closed(&gateway, &[report(0, &[80]), report(1, &[80, 443])]);
         let text = "nobody listens at port 80/TCP of the nodes: n0, 0.0.0.0:80: in use; n1, 0.0.0.0:80: in use";

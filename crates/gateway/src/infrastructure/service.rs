@@ -4,16 +4,15 @@
 use crate::class;
 use crate::edge::{Edge, Protocol};
 use crate::ingress;
-use crate::name::ObjectName;
+use crate::name::{ObjectName, shortened};
 use crate::objects::Objects;
 use crate::resolve::Resolved;
-use crate::source::{Meta, Source};
+use crate::source::{Meta, NodePorts, Source};
 use k8s::gateway::{GatewaySpec, ServiceParameters, StatusAddress};
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use statedb::{Inputs, Reader, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Label of what is made for a Gateway, with its name.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
@@ -119,18 +118,7 @@ pub(crate) fn service_name(gateway: &ObjectName) -> ObjectName {
         Some("") => "cilium-ingress".to_owned(),
         Some(ingress) => format!("cilium-ingress-{ingress}"),
     };
-    ObjectName { namespace: gateway.namespace.clone(), name: shortened(&name).into() }
-}
-
-fn shortened(text: &str) -> String {
-    if text.len() <= LONGEST {
-        return text.to_owned();
-    }
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    let hash = format!("{:010x}", hasher.finish() & 0xff_ffff_ffff);
-    let head: String = text.chars().take(LONGEST - 1 - hash.len()).collect();
-    format!("{}-{hash}", head.trim_end_matches(['-', '.']))
+    ObjectName { namespace: gateway.namespace.clone(), name: shortened(&name, LONGEST).into() }
 }
 
 impl ObservedService {
@@ -160,6 +148,14 @@ pub(super) fn derive(
     let inputs = Inputs::of(&resolved.edges.rows, |edge: &Edge| [edge.gateway.clone()])
         // Labels and annotations of a Gateway are none of its edge.
         .and(&resolved.objects.gateways, |gateway| [gateway.name.clone()])
+        // Neither are parameters; those of a class are for many.
+        .and(&resolved.objects.parameters, {
+            let edges = resolved.edges.rows.clone();
+            move |parameters| match ingress::behind(&parameters.name) {
+                Some(_) => vec![parameters.name.clone()],
+                None => edges.snapshot().iter().map(|edge| edge.gateway.clone()).collect(),
+            }
+        })
         .and(observed, ObservedService::gateways);
     let (edges, objects, observed) = (resolved.edges.rows.clone(), resolved.objects.clone(), observed.clone());
     let row = move |gateway: &ObjectName, _: Option<&WantedService>| {
@@ -193,12 +189,24 @@ fn object(
     }
     let at_nodes = config.at_nodes(&gateway.name);
     let parameters = class::of(objects, gateway)?.parameters.ok()?;
-    let parameters = parameters.map(|parameters| parameters.service.clone()).unwrap_or_default();
-    Some(core::Service {
-        metadata: metadata(gateway, &parameters),
-        spec: Some(spec(ports, &parameters, config, at_nodes)),
-        status: None,
-    })
+    let (parameters, node_ports) =
+        parameters.map(|parameters| (parameters.service.clone(), parameters.node_ports)).unwrap_or_default();
+    let mut spec = spec(ports, &parameters, config, at_nodes);
+    if spec.type_.as_deref() == Some("NodePort") {
+        spec.ports.iter_mut().flatten().for_each(|port| port.node_port = node_ports.of(port));
+    }
+    Some(core::Service { metadata: metadata(gateway, &parameters), spec: Some(spec), status: None })
+}
+
+impl NodePorts {
+    fn of(self, port: &core::ServicePort) -> Option<i32> {
+        let chosen = match (port.port, port.protocol.as_deref()) {
+            (80, Some("TCP")) => self.insecure,
+            (443, Some("TCP")) => self.secure,
+            _ => None,
+        };
+        chosen.map(i32::from)
+    }
 }
 
 fn metadata(gateway: &Source<GatewaySpec>, parameters: &ServiceParameters) -> ObjectMeta {
@@ -209,7 +217,7 @@ fn metadata(gateway: &Source<GatewaySpec>, parameters: &ServiceParameters) -> Ob
         labels.insert(INGRESS.to_owned(), "true".to_owned());
     } else {
         for key in [GATEWAY_NAME, OWNING_GATEWAY] {
-            labels.insert(key.to_owned(), shortened(&gateway.name.name));
+            labels.insert(key.to_owned(), shortened(&gateway.name.name, LONGEST));
         }
     }
     let addresses: Vec<_> = gateway.spec.addresses.iter().filter_map(|address| address.value.clone()).collect();
@@ -293,11 +301,14 @@ fn has_all(there: &core::Service, wanted: &core::Service) -> bool {
     let (Some(spec), Some(asked)) = (&there.spec, &wanted.spec) else { return false };
     let key = |port: &core::ServicePort| (port.name.clone(), port.port, port.protocol.clone());
     let ports = |spec: &core::ServiceSpec| spec.ports.iter().flatten().map(key).collect::<BTreeSet<_>>();
+    let chosen = |port: &core::ServicePort| port.node_port.map(|number| (port.name.clone(), number));
+    let node_ports = |spec: &core::ServiceSpec| spec.ports.iter().flatten().filter_map(chosen).collect::<BTreeSet<_>>();
     let same = |asked: &Option<String>, there: &Option<String>| asked.is_none() || asked == there;
     owned
         && within(&wanted.metadata.labels, &there.metadata.labels)
         && within(&wanted.metadata.annotations, &there.metadata.annotations)
         && ports(spec) == ports(asked)
+        && node_ports(asked).is_subset(&node_ports(spec))
         && same(&asked.type_, &spec.type_)
         && same(&asked.external_traffic_policy, &spec.external_traffic_policy)
         && same(&asked.load_balancer_class, &spec.load_balancer_class)

@@ -3,6 +3,7 @@
 
 use super::{Ingress, IngressConfig, KIND, PREFIX};
 use crate::CONTROLLER;
+use crate::duration;
 use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::source::{Meta, Parameters, Route, Rules, Service, Source};
 use k8s::gateway::{
@@ -75,7 +76,9 @@ pub(super) fn gateway(
     };
     // Of several, each change is another state of what stands for them.
     let generation = ingresses.iter().map(|ingress| ingress.meta.generation).sum();
-    Some(source(name.clone(), Meta { generation, ..first.meta.clone() }, spec))
+    // What they share stays the same when the first of them goes.
+    let uid = if first.annotations.shared { Arc::from("") } else { Arc::clone(&first.meta.uid) };
+    Some(source(name.clone(), Meta { generation, uid, ..first.meta }, spec))
 }
 
 fn listener(name: &str, hostname: Option<String>, port: i64, protocol: &str, tls: Option<ListenerTls>) -> Listener {
@@ -90,7 +93,7 @@ fn listener(name: &str, hostname: Option<String>, port: i64, protocol: &str, tls
     }
 }
 
-fn reference(secret: &ObjectName) -> ObjectReference {
+pub(super) fn reference(secret: &ObjectName) -> ObjectReference {
     ObjectReference {
         name: secret.name.to_string(),
         namespace: Some(secret.namespace.to_string()),
@@ -99,7 +102,7 @@ fn reference(secret: &ObjectName) -> ObjectReference {
 }
 
 /// Hosts that have TLS, with their Secret; of an entry that names none, any host.
-fn hosts_with_tls(config: &IngressConfig, ingress: &Ingress) -> Vec<(Option<String>, Option<ObjectName>)> {
+pub(super) fn hosts_with_tls(config: &IngressConfig, ingress: &Ingress) -> Vec<(Option<String>, Option<ObjectName>)> {
     let mut all = Vec::new();
     for entry in ingress.spec.tls.iter().flatten() {
         let named = entry.secret_name.as_deref().filter(|name| !name.is_empty());
@@ -130,7 +133,7 @@ pub(super) fn parameters(config: &IngressConfig, name: &ObjectName, ingresses: &
     let service = if annotations.shared { ServiceParameters::default() } else { own };
     let own_port = annotations.host_port.unwrap_or(HOST_PORT);
     let host_port = Some(if annotations.shared { config.shared_host_port } else { own_port });
-    Some(Parameters { name: name.clone(), service, host_port })
+    Some(Parameters { host_port, node_ports: annotations.node_ports, ..Parameters::new(name.clone(), service) })
 }
 
 /// Ingresses that are served in these namespaces may use the Secret beside it, or all if none is named.
@@ -151,7 +154,7 @@ pub(super) fn grant(
 }
 
 /// Rules by host; those of one host together.
-fn rules(ingress: &Ingress) -> impl Iterator<Item = (Option<&str>, Vec<&networking::HTTPIngressPath>)> {
+pub(super) fn rules(ingress: &Ingress) -> impl Iterator<Item = (Option<&str>, Vec<&networking::HTTPIngressPath>)> {
     let mut by_host: BTreeMap<Option<&str>, Vec<_>> = BTreeMap::new();
     for rule in ingress.spec.rules.iter().flatten() {
         let host = rule.host.as_deref().filter(|host| !host.is_empty());
@@ -166,6 +169,24 @@ fn rules(ingress: &Ingress) -> impl Iterator<Item = (Option<&str>, Vec<&networki
 fn route_name(ingress: &Ingress, kind: RouteKind, host: Option<&str>, what: &str) -> RouteName {
     let name = format!("{PREFIX}{}:{}{what}", ingress.name.name, host.unwrap_or("*"));
     RouteName { kind, name: ObjectName::new(Arc::clone(&ingress.name.namespace), name) }
+}
+
+/// The host of a route, for people.
+pub(super) fn told_host(route: &RouteName) -> String {
+    let host = route.name.name.split(':').nth(2).unwrap_or_default();
+    format!("host {host}")
+}
+
+/// Backends that are no Services, for people.
+pub(super) fn without_service(ingress: &Ingress) -> impl Iterator<Item = String> {
+    let none = |path: &&&networking::HTTPIngressPath| path.backend.service.is_none();
+    rules(ingress).flat_map(move |(host, paths)| {
+        let host = host.unwrap_or("*");
+        let told = |path: &&networking::HTTPIngressPath| {
+            format!("host {host}, path {}: the backend is no Service", path.path.as_deref().unwrap_or("/"))
+        };
+        paths.iter().filter(none).map(told).collect::<Vec<_>>()
+    })
 }
 
 /// Names of [`routes`].
@@ -229,7 +250,7 @@ fn to_https() -> HttpRule {
 }
 
 fn rule(ingress: &Ingress, host: Option<&str>, path: PathMatch, backend: Option<BackendRef>) -> HttpRule {
-    let request = ingress.annotations.request_timeout.clone();
+    let request = ingress.annotations.request_timeout.map(duration::text);
     let headers = host.and_then(one_label).into_iter().collect();
     HttpRule {
         matches: vec![HttpMatch { path: Some(path), headers, ..HttpMatch::default() }],
@@ -247,7 +268,7 @@ fn one_label(host: &str) -> Option<NamedMatch> {
 }
 
 /// An expression may be left out where everything is meant.
-fn path_match(path: &networking::HTTPIngressPath) -> PathMatch {
+pub(super) fn path_match(path: &networking::HTTPIngressPath) -> PathMatch {
     let value = path.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
     let kind = match path.path_type.as_str() {
         "Exact" => "Exact",

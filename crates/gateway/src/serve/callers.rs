@@ -36,7 +36,7 @@ pub(super) fn derive(tasks: &Tasks, peers: &Peers) -> Derived<Part> {
             PartName::Permission(identity) => judged(&*permission(*identity)?),
             _ => return None,
         };
-        Some(Part { name: name.clone(), objects: vec![object] })
+        Some(Part { name: name.clone(), objects: vec![object], refused: Vec::new() })
     })
 }
 

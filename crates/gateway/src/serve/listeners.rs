@@ -6,8 +6,10 @@ use super::ports::Ports;
 use super::socket::Socket;
 use crate::cluster::{self, Use};
 use crate::edge::{Edge, Listener, ListenerName, Protocol};
+use crate::ingress;
 use crate::name::{ObjectName, ParentName};
 use crate::route::{Attached, Content, Place, table};
+use crate::source::Meta;
 use l7::{
     Alpn, Backend, ClientValidation, Forward, HostMatch, HttpServer, Limits, Object, Serve, Source, TableRef, Target,
     Termination, TlsAction, TlsServer,
@@ -24,12 +26,36 @@ pub(super) struct Binding {
     proxy_protocol: bool,
     trusted_hops: u32,
     alpn: bool,
+    pub(super) limits: Limits,
 }
 
-impl From<&Serving> for Binding {
+/// Those of each kind of what is served.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bindings {
+    gateways: Binding,
+    ingresses: Binding,
+}
+
+impl From<&Serving> for Bindings {
     fn from(serving: &Serving) -> Self {
-        let Serving { ipv4, ipv6, proxy_protocol, trusted_hops, alpn, .. } = *serving;
-        Self { ipv4, ipv6, proxy_protocol, trusted_hops, alpn }
+        let Serving { ipv4, ipv6, proxy_protocol, ingress_proxy_protocol, trusted_hops, alpn, .. } = *serving;
+        let limits = serving.limits.clone();
+        let gateways = Binding { ipv4, ipv6, proxy_protocol, trusted_hops, alpn, limits };
+        // An Ingress cannot ask for it, and clients of gRPC need it.
+        let ingresses = Binding { proxy_protocol: ingress_proxy_protocol, alpn: true, ..gateways.clone() };
+        Self { gateways, ingresses }
+    }
+}
+
+impl Bindings {
+    /// Of a Gateway, or of what stands for Ingresses.
+    pub(super) fn of(&self, gateway: &ObjectName) -> &Binding {
+        if ingress::behind(gateway).is_some() { &self.ingresses } else { &self.gateways }
+    }
+
+    /// Of what pods send to Services.
+    pub(super) fn of_services(&self) -> &Binding {
+        &self.gateways
     }
 }
 
@@ -126,7 +152,7 @@ pub(super) fn of_edge(
         let serve = serve(binding, &streams, if others.is_empty() { &clear } else { &others })?;
         let both = !clear.is_empty() && !others.is_empty();
         let clear = both.then(|| binding.http(clear.iter().map(|listener| table_ref(listener)).collect()));
-        let (sources, limits) = (sources(edge), Limits::default());
+        let (sources, limits) = (sources(edge), binding.limits.clone());
         let site = Site { name: &name(port, udp), port, serve, clear, sources, at, limits };
         Some(binding.listeners(ports, &site))
     });
@@ -134,12 +160,16 @@ pub(super) fn of_edge(
 }
 
 fn sources(edge: &Edge) -> Vec<Source> {
-    let gateway = (ParentName::gateway(&edge.gateway), edge.meta.generation);
+    let gateway = (ParentName::gateway(&edge.gateway), &edge.meta);
     let sets = edge.sets.iter().filter(|set| set.allowed);
-    let sets = sets.map(|set| (ParentName::listener_set(&set.name), set.generation));
+    let sets = sets.map(|set| (ParentName::listener_set(&set.name), &set.meta));
     let created = edge.meta.created;
-    let source =
-        |(object, generation): (ParentName, i64)| Source { object: object.to_string().into(), generation, created };
+    let source = |(object, meta): (ParentName, &Meta)| Source {
+        object: object.to_string().into(),
+        uid: Arc::clone(&meta.uid),
+        generation: meta.generation,
+        created,
+    };
     std::iter::once(gateway).chain(sets).map(source).collect()
 }
 

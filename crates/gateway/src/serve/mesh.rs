@@ -21,7 +21,7 @@ use std::time::Duration;
 /// What the names of such sockets begin with.
 const PREFIX: &str = "service/";
 
-fn owner(service: &ObjectName) -> String {
+pub(super) fn owner(service: &ObjectName) -> String {
     format!("{PREFIX}{service}/")
 }
 
@@ -58,12 +58,12 @@ pub(super) fn of_service(
     let names: Vec<_> = by_port.keys().map(name).collect();
     ports.keep(&owner(service), &names);
     let sockets = by_port.into_iter().map(|(port, at_port)| {
-        let (name, (serve, limits)) = (name(&port), at_port.serve());
+        let (name, (serve, limits)) = (name(&port), at_port.serve(&binding.limits));
         let (clear, sources, at) = (None, Vec::new(), At::Pods);
         binding.listeners(ports, &Site { name: &name, port, serve, clear, sources, at, limits })
     });
     let sockets = sockets.collect::<Vec<_>>().concat();
-    (!sockets.is_empty()).then_some(sockets)
+    (!names.is_empty()).then_some(sockets)
 }
 
 /// What is served at a port.
@@ -75,12 +75,12 @@ struct AtPort<'a> {
 }
 
 impl AtPort<'_> {
-    fn serve(self) -> (Serve, Limits) {
+    fn serve(self, limits: &Limits) -> (Serve, Limits) {
         let Some((forward, idle)) = self.connections else {
-            return (Serve::Http(server(self.tables)), Limits::default());
+            return (Serve::Http(server(self.tables)), limits.clone());
         };
         let consumers = (!self.tables.is_empty()).then(|| server(self.tables));
-        (Serve::Service(ServiceServer { forward: forward.clone(), consumers }), Limits { idle, ..Limits::default() })
+        (Serve::Service(ServiceServer { forward: forward.clone(), consumers }), Limits { idle, ..limits.clone() })
     }
 }
 

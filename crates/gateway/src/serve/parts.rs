@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The parts of the snapshot, each derived by itself, and all of a change together.
 
-use super::listeners::{self, At, Binding};
+use super::listeners::{self, At, Bindings};
 use super::ports::Ports;
 use super::{Part, PartName, Peers, Serving, mesh, routes};
 use crate::cluster;
@@ -31,13 +31,22 @@ pub(super) fn derive(tasks: &Tasks, resolved: &Resolved, peers: &Peers, serving:
         let ports = &resolved.objects.parameters;
         inputs = inputs.and(ports, |parameters| [PartName::Edge(parameters.name.clone())]);
     }
+    if serving.topology {
+        let routes = resolved.routes.rows.clone();
+        inputs = inputs.and(&peers.nodes, move |node| {
+            let routes = routes.snapshot();
+            let of_routes = routes.iter().filter(|_| node.local).flat_map(|route| cluster::of_route(route));
+            of_routes.map(PartName::Cluster).collect::<Vec<_>>()
+        });
+    }
     let routes = resolved.routes.rows.clone();
     inputs = inputs.and(&peers.token_keys, move |_| {
         let routes = routes.snapshot();
         routes.iter().map(|route| PartName::Route(route.name.clone())).collect::<Vec<_>>()
     });
     statedb::derive(tasks, "gateway-parts", inputs, move |name: &PartName, _| {
-        Some(Part { name: name.clone(), objects: parts.objects(name)? })
+        let objects = parts.objects(name)?;
+        Some(Part { name: name.clone(), objects, refused: parts.refused(name) })
     })
 }
 
@@ -137,7 +146,7 @@ struct Parts {
     here: Index<Node, bool>,
     token_keys: Reader<TokenKey>,
     serving: Serving,
-    binding: Binding,
+    bindings: Bindings,
     ports: Ports,
 }
 
@@ -152,6 +161,8 @@ impl Parts {
             by_app_protocol: serving.app_protocol,
             edges: edges.clone(),
             addresses: peers.addresses.clone(),
+            limits: serving.cluster_limits.clone(),
+            here: serving.topology.then(|| peers.nodes.index(|node| [node.local])),
         };
         Self {
             streams: routes.index(streams),
@@ -163,7 +174,7 @@ impl Parts {
             here: peers.nodes.index(|node| [node.local]),
             token_keys: peers.token_keys.clone(),
             serving: serving.clone(),
-            binding: serving.into(),
+            bindings: serving.into(),
             ports: Ports::default(),
             objects: objects.clone(),
             edges: edges.clone(),
@@ -187,7 +198,7 @@ impl Parts {
             }
             PartName::Service(service) => {
                 let routes = self.meshed.get(service);
-                mesh::of_service(&self.binding, &mut self.ports, service, &routes)
+                mesh::of_service(self.bindings.of_services(), &mut self.ports, service, &routes)
             }
             PartName::RateLimits(config) => {
                 let placed = self.placed.snapshot().get(config).filter(|placed| !placed.routes.is_empty())?;
@@ -204,11 +215,20 @@ impl Parts {
         }
     }
 
+    fn refused(&self, name: &PartName) -> Vec<String> {
+        let owner = match name {
+            PartName::Edge(gateway) => listeners::owner(gateway),
+            PartName::Service(service) => mesh::owner(service),
+            _ => return Vec::new(),
+        };
+        self.ports.refused(&owner).cloned().collect()
+    }
+
     fn sockets(&mut self, gateway: &ObjectName) -> Option<Vec<l7::Object>> {
         match self.edges.snapshot().get(gateway).zip(self.at(gateway)) {
             Some((edge, at)) => {
                 let routes = self.streams.get(gateway);
-                Some(listeners::of_edge(&self.binding, &mut self.ports, (&edge, at), &routes))
+                Some(listeners::of_edge(self.bindings.of(gateway), &mut self.ports, (&edge, at), &routes))
             }
             None => {
                 self.ports.keep(&listeners::owner(gateway), &[]);

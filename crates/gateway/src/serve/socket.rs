@@ -4,7 +4,7 @@
 use crate::infrastructure;
 use crate::name::ObjectName;
 use l7::link::State;
-use l7::{Kind, Name};
+use l7::{Kind, Name, Source};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,7 +27,7 @@ impl fmt::Display for Socket {
 
 impl Socket {
     /// From a listener's name, in which the family may follow.
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let mut words = name.strip_prefix("gateway/")?.split('/');
         let gateway = ObjectName::new(words.next()?, words.next()?);
         Some(Self { gateway, port: words.next()?.parse().ok()?, udp: words.next()? == "udp" })
@@ -63,10 +63,21 @@ pub fn taken(state: &State) -> Vec<Taken> {
 /// What a proxy has of Gateways and ListenerSets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InForce {
+    /// It takes connections, and will.
+    pub serves: bool,
     /// Their generations.
-    pub generations: BTreeMap<Name, i64>,
+    pub generations: BTreeMap<Edition, i64>,
     /// What of them it cannot have.
     pub closed: BTreeSet<ClosedPort>,
+}
+
+/// A Gateway or ListenerSet, which is another after it has been deleted and made again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edition {
+    /// Kind, namespace and name.
+    pub object: Name,
+    /// Unique over time.
+    pub uid: Name,
 }
 
 /// A port of a Gateway at which a proxy cannot listen.
@@ -88,10 +99,11 @@ pub struct ClosedPort {
 #[must_use]
 pub fn in_force(state: &State) -> InForce {
     let closed = closed(state);
-    let mut in_force = InForce::default();
+    let mut in_force = InForce { serves: !state.leaving, ..InForce::default() };
     for listener in state.snapshot.listeners() {
         let Some(reason) = closed.get(&listener.name) else {
-            let sources = listener.sources.iter().map(|source| (source.object.clone(), source.generation));
+            let edition = |source: &Source| Edition { object: source.object.clone(), uid: source.uid.clone() };
+            let sources = listener.sources.iter().map(|source| (edition(source), source.generation));
             in_force.generations.extend(sources);
             continue;
         };

@@ -19,6 +19,8 @@ pub struct Service {
     pub external: bool,
     /// It has an address of its own in the cluster.
     pub addressed: bool,
+    /// All that comes from one address goes to one endpoint.
+    pub by_client: bool,
     /// Its endpoints have IPv6 addresses first.
     pub ipv6: bool,
     /// Ports.
@@ -69,6 +71,26 @@ pub struct Endpoint {
     pub state: EndpointState,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// Who is to prefer it.
+    pub hints: Arc<Hints>,
+}
+
+/// Who is to prefer an endpoint, as Kubernetes has it decided for Services with trafficDistribution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Names of zones.
+    pub zones: Vec<Arc<str>>,
+    /// Names of nodes.
+    pub nodes: Vec<Arc<str>>,
+}
+
+impl Hints {
+    fn of(endpoint: &discovery::Endpoint) -> Arc<Self> {
+        let Some(hints) = &endpoint.hints else { return Arc::default() };
+        let zones = hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect();
+        let nodes = hints.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect();
+        Arc::new(Self { zones, nodes })
+    }
 }
 
 impl statedb::Row for Slice {
@@ -99,6 +121,7 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
         name,
         external: spec.type_.as_deref() == Some("ExternalName"),
         addressed: spec.cluster_ip.as_deref().is_some_and(|ip| !matches!(ip, "" | "None")),
+        by_client: spec.session_affinity.as_deref() == Some("ClientIP"),
         ipv6: spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6"),
         ports: spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?,
     }))
@@ -123,6 +146,7 @@ pub fn ingest_slice(object: &discovery::EndpointSlice) -> Option<Slice> {
             address: SocketAddr::new(*ip, number),
             state: state(Conditions::of(endpoint)),
             zone: endpoint.zone.as_deref().map(Arc::from),
+            hints: Hints::of(endpoint),
         }));
     }
     Some(Slice { name, service, endpoints })

@@ -3,9 +3,10 @@
 
 use super::{Status, same};
 use crate::edge::{Edge, Listener, ListenerName, Protocol};
-use crate::infrastructure::ClosedPorts;
+use crate::infrastructure::{Closed, Programmed};
 use crate::name::{ObjectName, ParentKind, ParentName};
 use crate::route::Attached;
+use crate::source::Meta;
 use crate::verdict::{Verdict, date};
 use k8s::gateway::{
     Condition, GatewayAddress, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteGroupKind,
@@ -36,38 +37,49 @@ pub(super) struct Reached<'a> {
 /// What proxies have of a Gateway or ListenerSet.
 #[derive(Clone, Copy)]
 pub(super) struct Served<'a> {
-    /// Which generation of it one has in force.
-    pub(super) in_force: Option<i64>,
-    /// Ports of the Gateway at which some cannot listen.
-    pub(super) closed: &'a ClosedPorts,
+    /// None: nobody knows of it.
+    pub(super) row: Option<&'a Programmed>,
+    /// Nothing is to be waited for.
+    pub(super) everywhere: bool,
+    /// It is said already that its present state is in force.
+    pub(super) told: bool,
 }
 
 impl Served<'_> {
-    /// Whether a proxy serves that generation.
-    fn verdict(self, generation: i64) -> Verdict {
-        if self.in_force.is_some_and(|in_force| in_force >= generation) {
-            Verdict::yes("Programmed")
-        } else {
-            Verdict::no("Pending", "no proxy has it in force yet")
+    /// Whether proxies serve that state of it. A node that comes later does not take back what has been said.
+    fn verdict(self, wanted: &Meta) -> Verdict {
+        let programmed = Verdict::yes("Programmed");
+        match self.row.filter(|row| row.wanted == *wanted && row.nodes > 0) {
+            None => Verdict::no("Pending", "no proxy has it in force yet"),
+            Some(row) if row.missing.is_empty() => programmed,
+            Some(row) if self.everywhere => programmed.with_message(row.progress()),
+            Some(_) if self.told => programmed,
+            Some(row) => Verdict::no("Pending", row.progress()),
         }
     }
 
+    fn closed(&self) -> impl Iterator<Item = (&(u16, bool), &Closed)> {
+        self.row.into_iter().flat_map(|row| &row.closed)
+    }
+
     /// The same of one of its listeners.
-    fn listener(self, listener: &Listener, generation: i64) -> Verdict {
-        match self.closed.get(&(listener.port, listener.protocol == Some(Protocol::Udp))) {
-            Some(closed) if closed.everywhere => Verdict::no("Pending", closed.text.clone()),
-            Some(closed) => self.verdict(generation).with_message(closed.text.clone()),
-            None => self.verdict(generation),
+    fn listener(self, listener: &Listener, wanted: &Meta) -> Verdict {
+        let port = (listener.port, listener.protocol == Some(Protocol::Udp));
+        let closed = self.closed().find(|(closed, _)| **closed == port);
+        match closed {
+            Some((_, closed)) if closed.everywhere => Verdict::no("Pending", closed.text.clone()),
+            Some((_, closed)) => self.verdict(wanted).with_message(closed.text.clone()),
+            None => self.verdict(wanted),
         }
     }
 
     /// The same of a Gateway: of a part of it, if somewhere it is not all of it.
-    fn gateway(self, generation: i64) -> Verdict {
-        let closed: Vec<_> = self.closed.values().map(|closed| closed.text.as_str()).collect();
-        if self.closed.values().any(|closed| closed.everywhere) {
+    fn gateway(self, wanted: &Meta) -> Verdict {
+        let closed: Vec<_> = self.closed().map(|(_, closed)| closed.text.as_str()).collect();
+        if self.closed().any(|(_, closed)| closed.everywhere) {
             return Verdict::no("Pending", closed.join(". "));
         }
-        let verdict = self.verdict(generation);
+        let verdict = self.verdict(wanted);
         if verdict.holds && !closed.is_empty() { verdict.with_message(closed.join(". ")) } else { verdict }
     }
 }
@@ -76,7 +88,7 @@ pub(super) fn gateway(edge: &Edge, at: &Reached<'_>, routes: &[Arc<Attached>]) -
     let (own, generation) = (ParentName::gateway(&edge.gateway), edge.meta.generation);
     let attached = edge.sets.iter().filter(|set| set.allowed && is_accepted(edge, &set.name));
     let accepted = accepted(edge, &own);
-    let programmed = programmed(&accepted, generation, at);
+    let programmed = programmed(&accepted, &edge.meta, at);
     let mut conditions =
         vec![accepted.condition("Accepted", generation), programmed.condition("Programmed", generation)];
     conditions.extend(edge.resolved.as_ref().map(|verdict| verdict.condition("ResolvedRefs", generation)));
@@ -88,7 +100,7 @@ pub(super) fn gateway(edge: &Edge, at: &Reached<'_>, routes: &[Arc<Attached>]) -
     GatewayStatus {
         addresses: at.addresses.to_vec(),
         conditions,
-        listeners: listeners(edge, &own, (generation, at.served), routes),
+        listeners: listeners(edge, &own, (&edge.meta, at.served), routes),
         attached_listener_sets: Some(i64::try_from(attached.count()).unwrap_or(i64::MAX)),
     }
 }
@@ -111,7 +123,7 @@ fn accepted(edge: &Edge, owner: &ParentName) -> Verdict {
     }
 }
 
-fn programmed(accepted: &Verdict, generation: i64, at: &Reached<'_>) -> Verdict {
+fn programmed(accepted: &Verdict, wanted: &Meta, at: &Reached<'_>) -> Verdict {
     if !accepted.holds {
         return Verdict::no("Invalid", "the Gateway is not accepted");
     }
@@ -123,7 +135,7 @@ fn programmed(accepted: &Verdict, generation: i64, at: &Reached<'_>) -> Verdict 
     if !unusable.is_empty() {
         return Verdict::no("AddressNotUsable", format!("cannot have the addresses {}", unusable.join(", ")));
     }
-    at.served.gateway(generation)
+    at.served.gateway(wanted)
 }
 
 fn is_accepted(edge: &Edge, set: &ObjectName) -> bool {
@@ -151,21 +163,21 @@ pub(super) fn listener_set(
     } else {
         Verdict::no("NotAllowed", "the Gateway does not allow ListenerSets of this namespace")
     };
-    let programmed = if accepted.holds { served.verdict(set.generation) } else { accepted.clone() };
+    let programmed = if accepted.holds { served.verdict(&set.meta) } else { accepted.clone() };
     Some(ListenerSetStatus {
         conditions: vec![
-            accepted.condition("Accepted", set.generation),
-            programmed.condition("Programmed", set.generation),
+            accepted.condition("Accepted", set.meta.generation),
+            programmed.condition("Programmed", set.meta.generation),
         ],
-        listeners: listeners(edge, &owner, (set.generation, served), routes),
+        listeners: listeners(edge, &owner, (&set.meta, served), routes),
     })
 }
 
-/// `state` is the generation of their object, and what is served of it.
+/// `state` is that of their object which is wanted, and what is served of it.
 fn listeners(
     edge: &Edge,
     owner: &ParentName,
-    state: (i64, Served<'_>),
+    state: (&Meta, Served<'_>),
     routes: &[Arc<Attached>],
 ) -> Vec<ListenerStatus> {
     let counts = count(routes);
@@ -184,14 +196,15 @@ fn listeners(
     edge.listeners_of(owner).map(status).collect()
 }
 
-fn conditions(edge: &Edge, listener: &Listener, (generation, served): (i64, Served<'_>)) -> Vec<Condition> {
+fn conditions(edge: &Edge, listener: &Listener, (wanted, served): (&Meta, Served<'_>)) -> Vec<Condition> {
+    let generation = wanted.generation;
     let conflicted = match &listener.conflict {
         Some(conflict) => Verdict { holds: true, ..conflict.clone() },
         None => Verdict::no("NoConflicts", ""),
     };
     let programmed = match &listener.conflict {
         Some(conflict) => conflict.clone(),
-        None if listener.serves() && edge.accepted.holds => served.listener(listener, generation),
+        None if listener.serves() && edge.accepted.holds => served.listener(listener, wanted),
         None => Verdict::no("Invalid", "the listener cannot be served"),
     };
     let mut conditions = vec![
@@ -213,14 +226,23 @@ pub(super) fn correct_class(
     present: &GatewayClassStatus,
     now: &str,
 ) -> Option<GatewayClassStatus> {
-    let equal = same(&desired.conditions, &ours(&present.conditions, &desired.conditions));
-    if equal && desired.supported_features == present.supported_features {
+    let conditions = corrected(&desired.conditions, &present.conditions, now);
+    if conditions.is_none() && desired.supported_features == present.supported_features {
         return None;
     }
-    let mut status = desired.clone();
-    date(&mut status.conditions, &present.conditions, now);
-    keep_others(&mut status.conditions, &present.conditions, &desired.conditions);
-    Some(status)
+    let conditions = conditions.unwrap_or_else(|| present.conditions.clone());
+    Some(GatewayClassStatus { conditions, ..desired.clone() })
+}
+
+/// The conditions as they are to be, with those that others have written, unless ours are there already.
+pub(super) fn corrected(desired: &[Condition], present: &[Condition], now: &str) -> Option<Vec<Condition>> {
+    if same(desired, &ours(present, desired)) {
+        return None;
+    }
+    let mut conditions = desired.to_vec();
+    date(&mut conditions, present, now);
+    keep_others(&mut conditions, present, desired);
+    Some(conditions)
 }
 
 /// Those of the present conditions of which there are desired ones: what others say is theirs.

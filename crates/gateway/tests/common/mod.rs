@@ -5,15 +5,16 @@
 mod pods;
 
 use gateway::{
-    Anchors, EnvoyConfig, EnvoyProblems, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects,
-    Observed, ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving,
-    Slice, Snapshots, Source, Status, Subject, Wanted,
+    Anchors, EnvoyConfig, EnvoyProblems, InForce, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName,
+    Objects, Observed, ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig,
+    Serving, Slice, Snapshots, Source, Status, Subject, Wanted,
 };
 use k8s::gateway::{
     BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, MeshSpec, Object,
     ReferenceGrantSpec,
 };
 use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use l7::link::{Published, State};
 use model::Namespace;
 use serde_json::{Value, json};
@@ -160,6 +161,7 @@ impl World {
         match kind {
             "GatewayClass" => self.classes.insert(source(value)),
             "Gateway" => self.gateways.insert(source(value)),
+            "CiliumGatewayClassConfig" => self.parameters.insert(Parameters::ingest_told(&read(value)).unwrap()),
             "XMesh" => self.meshes.insert(source(value)),
             "ListenerSet" | "XListenerSet" => self.listener_sets.insert(source(value)),
             "ReferenceGrant" => self.grants.insert(source(value)),
@@ -180,7 +182,7 @@ impl World {
                 self.services.insert(gateway::ingest_service(&object).unwrap().unwrap());
             }
             "Ingress" => {
-                self.ingresses.insert(gateway::ingest_ingress(&self.ingress, &read(value)).unwrap().unwrap());
+                self.ingresses.insert(gateway::ingest_ingress(&self.ingress, &read(value)).unwrap());
             }
             "CiliumEnvoyConfig" => {
                 self.envoy_configs.insert(gateway::ingest_envoy_config(&read(value)).unwrap());
@@ -251,10 +253,16 @@ impl World {
     /// A proxy says of what is published what it would say of another snapshot.
     pub(crate) fn put_into_force(&mut self, state: &State) {
         let state = State { snapshot: self.published().snapshot, ..state.clone() };
-        let mut node = core::Node::default();
-        node.metadata.name = Some("here".to_owned());
-        let report = gateway::report_object(&node, "cilium-secrets", &gateway::in_force(&state));
-        self.proxies.insert(gateway::ingest_report(&report).unwrap());
+        self.reports("here", &gateway::in_force(&state));
+    }
+
+    /// A node says what its proxy has in force.
+    pub(crate) fn reports(&mut self, node: &str, in_force: &InForce) {
+        let metadata = ObjectMeta { name: Some(node.to_owned()), ..ObjectMeta::default() };
+        let node = core::Node { metadata, ..core::Node::default() };
+        for report in gateway::report_objects(&node, "cilium-secrets", in_force) {
+            self.proxies.insert(gateway::ingest_report(&report).unwrap());
+        }
     }
 
     /// Ports of Services that are wanted and whose packets no proxy takes.
@@ -402,10 +410,12 @@ fn said(text: &mut String, report: &Report) {
         Subject::ListenerSet(name) => format!("ListenerSet {name}"),
         Subject::Route(name) => name.to_string(),
         Subject::Policy(name) => format!("BackendTLSPolicy {name}"),
+        Subject::ClassConfig(name) => format!("CiliumGatewayClassConfig {name}"),
     };
     writeln!(text, "{name}").unwrap();
     match &report.status {
         Status::Class(status) | Status::Mesh(status) => conditions(text, "  ", &status.conditions),
+        Status::ClassConfig(status) => conditions(text, "  ", &status.conditions),
         Status::Gateway(status) => {
             let addresses: Vec<_> = status.addresses.iter().map(|address| address.value.as_str()).collect();
             let sets = status.attached_listener_sets.unwrap_or_default();

@@ -9,6 +9,7 @@ fn cluster(name: u8, refuse: u16) -> Object {
         protocol: Default::default(),
         tls: None,
         proxy_protocol: None,
+        by_client: false,
         limits: Default::default(),
         refuse: Some(refuse),
     }

@@ -64,6 +64,11 @@ pub const GATEWAY_SECRETS_NAMESPACE: Key<String> = Key::new(
 )
 .default("cilium-secrets")
 .value("gatewayAPI.secretsNamespace.name");
+/// `enable-service-topology`
+pub const SERVICE_TOPOLOGY: Key<bool> =
+    Key::new("enable-service-topology", "Let endpoints' hints keep traffic in a zone or on a node")
+        .default("false")
+        .value("loadBalancer.serviceTopology");
 /// `ipam`
 pub const IPAM: Key<Ipam> = Key::new(
     "ipam",

@@ -3,7 +3,7 @@
 
 use super::pending::Pending;
 use super::{Controller, Failures, REPORTER};
-use gateway::{EnvoyProblems, IngressClosed};
+use gateway::{EnvoyProblems, IngressClosed, IngressProblem};
 use k8s::kube::Error;
 use k8s::{Client, Events, Warning};
 use services::JudgedRedirect;
@@ -46,6 +46,18 @@ impl Warned for EnvoyProblems {
 
 impl Warned for IngressClosed {
     const CONTROLLER: &'static str = "ingress-events";
+
+    fn warning(&self) -> Warning {
+        Self::warning(self)
+    }
+
+    fn object(&self) -> String {
+        format!("Ingress {}", self.name)
+    }
+}
+
+impl Warned for IngressProblem {
+    const CONTROLLER: &'static str = "ingress-problem-events";
 
     fn warning(&self) -> Warning {
         Self::warning(self)

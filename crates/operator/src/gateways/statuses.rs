@@ -5,8 +5,8 @@ use crate::controllers::is_stale;
 use gateway::{Correction, ObjectName, RouteKind, RouteName, Status, Subject};
 use k8s::Client;
 use k8s::gateway::{
-    BackendTlsPolicySpec, GatewayClassSpec, GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, MeshSpec,
-    Object, Served, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
+    BackendTlsPolicySpec, GatewayClassConfigSpec, GatewayClassSpec, GatewaySpec, GrpcRouteSpec, HttpRouteSpec,
+    ListenerSetSpec, MeshSpec, Object, Served, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
 };
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
@@ -82,6 +82,9 @@ impl Target<Correction> for Statuses {
             }
             (Subject::Policy(name), Status::Policy(status)) => {
                 self.write::<BackendTlsPolicySpec>(name, version, status).await
+            }
+            (Subject::ClassConfig(name), Status::ClassConfig(status)) => {
+                self.write::<GatewayClassConfigSpec>(name, version, status).await
             }
             (Subject::Route(RouteName { kind, name }), Status::Route(status)) => match kind {
                 RouteKind::Http => self.write::<HttpRouteSpec>(name, version, status).await,

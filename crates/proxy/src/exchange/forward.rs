@@ -4,7 +4,7 @@
 use super::answer::{Refusal, is_grpc};
 use super::body::{BodyError, BodyFault, Quiet, RequestBody, ResponseBody};
 use super::connection::Client;
-use super::forwarded::FOR;
+use super::forwarded::{self, FOR};
 use super::inbound::{Inbound, strip};
 use super::path::steps_up;
 use super::record::Record;
@@ -24,7 +24,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use l7::BackendProtocol;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
@@ -47,6 +47,8 @@ pub(super) struct Forward<'a> {
     pub(super) quiet: Quiet,
     /// The request says who has passed it on, by which a loop is told.
     pub(super) traced: bool,
+    /// Where the request comes from by what proxies before this one say, if that matters.
+    pub(super) from: Option<IpAddr>,
 }
 
 /// A backend, its cluster, and the endpoint that the client comes back to.
@@ -87,6 +89,8 @@ impl<'a> Forward<'a> {
         let been_at = held.and_then(|held| persistence::backend(held, &inbound.head.headers));
         let (backend, upstream, returning) = self.backend(been_at)?;
         record.cluster(&upstream.settings.cluster.name);
+        let by_client = upstream.settings.cluster.by_client;
+        self.from = by_client.then(|| forwarded::told(&inbound.head.headers)).flatten();
         if let Some(status) = upstream.refusal() {
             return Err(Refusal::new(status, "cluster", "the backend's configuration is invalid"));
         }
@@ -273,7 +277,9 @@ impl<'a> Forward<'a> {
         returning: Option<Arc<Endpoint>>,
         avoid: &[SocketAddr],
     ) -> Result<Arc<Endpoint>, Refusal> {
-        let chosen = returning.or_else(|| upstream.choose(avoid)).ok_or(Refusal::NO_ENDPOINT)?;
+        let chosen = returning
+            .or_else(|| upstream.choose_for(self.from.unwrap_or(self.client.peer.client.ip()), avoid))
+            .ok_or(Refusal::NO_ENDPOINT)?;
         if !self.traced && self.serving.places.are_at(Transport::Tcp, chosen.address) {
             return Err(Refusal::LOOP);
         }

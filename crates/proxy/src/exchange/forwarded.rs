@@ -66,6 +66,11 @@ pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) 
     Ok(())
 }
 
+/// The address of who is outside, once backends are told of it.
+pub(super) fn told(headers: &HeaderMap) -> Option<IpAddr> {
+    headers.get(EXTERNAL)?.to_str().ok()?.parse().ok()
+}
+
 /// Takes away what only a proxy could know: of clients, of who they are, and of what was asked for before it was rewritten. What comes in
 /// the chain of those who have passed the request on is left, as it is by other proxies: who reads it counts from its end.
 fn forget_proxies_words(headers: &mut HeaderMap) {

@@ -54,6 +54,7 @@ fn cluster() -> Object {
         protocol: Default::default(),
         tls: Some(tls),
         proxy_protocol: None,
+        by_client: false,
         limits: Default::default(),
         refuse: None,
     }

@@ -6,7 +6,8 @@ use super::{ConnectError, Settings};
 use crate::worker::{self, Counted};
 use parking_lot::Mutex;
 use rand::Rng;
-use std::net::SocketAddr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -80,6 +81,17 @@ impl Endpoint {
         let failed = *self.failed.lock();
         failed.is_none_or(|at| at.elapsed() > PENALTY)
     }
+}
+
+/// The same one for all that comes from an address, on whatever node. Of other addresses, few change theirs when an endpoint comes or goes
+/// (rendezvous hashing). Those to avoid and those that could not be reached are chosen only if there is no other.
+pub(super) fn of_client(all: &[Arc<Endpoint>], client: IpAddr, avoid: &[SocketAddr]) -> Option<Arc<Endpoint>> {
+    let rank = |endpoint: &&Arc<Endpoint>| {
+        let mut hasher = DefaultHasher::new();
+        (client.to_canonical(), endpoint.address).hash(&mut hasher);
+        (!avoid.contains(&endpoint.address), endpoint.healthy(), hasher.finish())
+    };
+    all.iter().max_by_key(rank).cloned()
 }
 
 /// The one with fewer requests of two at random, which keeps slow ones from piling up. Those to avoid and those that

@@ -235,7 +235,7 @@ async fn of_listeners_that_want_one_address_the_oldest_has_it() {
     let listener = |(name, created): (&str, i64)| {
         let mut listener = http(address);
         listener.name = name.into();
-        listener.sources = vec![l7::Source { object: name.into(), generation: 1, created }];
+        listener.sources = vec![l7::Source { object: name.into(), uid: "".into(), generation: 1, created }];
         listener.into()
     };
     let status = world.publish([("a", 3), ("b", 1), ("c", 2)].map(listener).to_vec()).await;

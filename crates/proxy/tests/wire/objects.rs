@@ -53,6 +53,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         protocol: BackendProtocol::Auto,
         tls: None,
         proxy_protocol: None,
+        by_client: false,
         limits: ClusterLimits::default(),
         refuse: None,
     }
