@@ -174,6 +174,7 @@ fn served(backend: SocketAddr, chain: String, key: String) -> Vec<Object> {
             protocol: BackendProtocol::Auto,
             tls: None,
             proxy_protocol: None,
+            by_client: false,
             limits: ClusterLimits::default(),
             refuse: None,
         }

@@ -114,3 +114,6 @@ fn newest(proxies: &Reader<Proxy>, unserved: &Reader<Unserved>) -> InForce {
     newest.closed.extend(unserved.snapshot().iter().flat_map(|row| row.port.clone()));
     newest
 }
+
+#[cfg(test)]
+mod tests;

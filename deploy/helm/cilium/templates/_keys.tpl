@@ -56,6 +56,7 @@ data:
   enable-hubble-open-metrics: {{ include "cilium.text" .Values.hubble.metrics.enableOpenMetrics | quote }}
   {{- end }}
   enable-ingress-controller: {{ include "cilium.text" .Values.ingressController.enabled | quote }}
+  enable-ingress-proxy-protocol: {{ include "cilium.text" .Values.ingressController.enableProxyProtocol | quote }}
   enable-ipv4: {{ include "cilium.text" .Values.ipv4.enabled | quote }}
   enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}
   enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
@@ -76,6 +77,7 @@ data:
   gateway-api-service-externaltrafficpolicy: {{ include "cilium.text" .Values.gatewayAPI.externalTrafficPolicy | quote }}
   gateway-api-xff-num-trusted-hops: {{ include "cilium.text" .Values.gatewayAPI.xffNumTrustedHops | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
+  http-stream-idle-timeout: {{ include "cilium.text" .Values.envoy.streamIdleTimeoutDurationSeconds | quote }}
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
   hubble-drop-events: {{ include "cilium.text" .Values.hubble.dropEventEmitter.enabled | quote }}
@@ -251,6 +253,15 @@ data:
   {{- if .Values.prometheus.enabled }}
   prometheus-serve-addr: ":{{ .Values.prometheus.port }}"
   {{- end }}
+  proxy-cluster-max-connections: {{ include "cilium.text" .Values.envoy.clusterMaxConnections | quote }}
+  proxy-cluster-max-requests: {{ include "cilium.text" .Values.envoy.clusterMaxRequests | quote }}
+  proxy-connect-timeout: {{ include "cilium.text" .Values.envoy.connectTimeoutSeconds | quote }}
+  proxy-idle-timeout-seconds: {{ include "cilium.text" .Values.envoy.idleTimeoutDurationSeconds | quote }}
+  proxy-max-active-downstream-connections: {{ include "cilium.text" .Values.envoy.maxGlobalDownstreamConnections | quote }}
+  {{- with .Values.envoy.maxConcurrentRetries }}
+  proxy-max-concurrent-retries: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  proxy-max-requests-per-connection: {{ include "cilium.text" .Values.envoy.maxRequestsPerConnection | quote }}
   remove-cilium-node-taints: {{ include "cilium.text" .Values.operator.removeNodeTaints | quote }}
   routing-mode: {{ default "tunnel" .Values.routingMode | quote }}
   service-no-backend-response: {{ include "cilium.text" .Values.serviceNoBackendResponse | quote }}
