@@ -26,7 +26,11 @@ fn gateway(uid: &str, generation: i64, rest: &str) -> String {
 }
 
 fn in_force(uid: &str, generation: i64) -> InForce {
-    let edition = Edition { object: "Gateway shop/edge".into(), uid: uid.into() };
+    of("Gateway shop/edge", uid, generation)
+}
+
+fn of(object: &str, uid: &str, generation: i64) -> InForce {
+    let edition = Edition { object: object.into(), uid: uid.into() };
     InForce { serves: true, generations: [(edition, generation)].into(), ..InForce::default() }
 }
 
@@ -128,5 +132,38 @@ async fn a_node_that_comes_later_takes_nothing_back() {
     world.reports("new", &in_force("u1", 4));
     moment(&mut world).await;
     assert_eq!(programmed(&world), is("True", ""));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ingress_is_told_its_address_by_the_same_rule_and_keeps_it() {
+    let mut world = World::new(&Serving::default());
+    world.apply(
+        "
+kind: Service
+metadata:
+  {name: cilium-ingress-web, namespace: shop, labels: {cilium.io/ingress: 'true'}, ownerReferences: [{kind: Ingress, name: web, uid: i, apiVersion: v1}]}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
+status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}",
+    );
+    let ingress = |uid: &str, status: &str| {
+        let metadata = format!("metadata: {{name: web, namespace: shop, uid: {uid}, generation: 2}}");
+        format!("kind: Ingress\n{metadata}\nspec: {{ingressClassName: cilium, rules: [{{host: web.test}}]}}\n{status}")
+    };
+    world.apply(&ingress("i1", ""));
+    let said = |uid: &str| of("Gateway shop/ingress:web", uid, 2);
+    world.reports("a", &said("i1"));
+    world.reports("b", &said("before"));
+    moment(&mut world).await;
+    let told =
+        |world: &World| world.wanted.ingresses.snapshot().iter().map(|row| row.addresses.clone()).collect::<Vec<_>>();
+    assert_eq!(told(&world), [[""; 0]; 0], "b has another's");
+    world.reports("b", &said("i1"));
+    moment(&mut world).await;
+    assert_eq!(told(&world), [["192.0.2.1"]]);
+    world.apply(&ingress("i1", "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}"));
+    world.reports("new", &InForce { serves: true, ..InForce::default() });
+    moment(&mut world).await;
+    assert_eq!(told(&world), [[""; 0]; 0], "nothing is to be said otherwise");
     world.end().await;
 }

@@ -88,11 +88,12 @@ fn types_derive_their_schema_but_for_what_they_say_themselves() {
 #[test]
 fn every_definition_says_the_version_of_its_schema_and_stores_v2_unless_there_is_none() {
     let all = all().unwrap();
-    assert_eq!(all.len(), 11);
+    assert_eq!(all.len(), 12);
     for definition in all {
         assert_eq!(definition.metadata.labels.unwrap()[super::SCHEMA_VERSION_LABEL], SCHEMA_VERSION);
         let stored: Vec<_> = definition.spec.versions.iter().filter(|v| v.storage).map(|v| v.name.as_str()).collect();
-        let only_alpha = definition.spec.names.kind == "CiliumL2AnnouncementPolicy";
+        let only_alpha =
+            ["CiliumL2AnnouncementPolicy", "CiliumGatewayClassConfig"].contains(&&*definition.spec.names.kind);
         assert_eq!(stored, [if only_alpha { "v2alpha1" } else { "v2" }]);
         assert!(definition.spec.names.categories.unwrap().contains(&"cilium".to_owned()));
     }

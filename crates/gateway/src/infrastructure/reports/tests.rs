@@ -71,12 +71,12 @@ async fn what_one_config_map_has_no_room_for_is_in_others_and_what_is_left_of_mo
         generations: (0..count).map(|n| (edition(&gateway(n), "u"), 1)).collect(),
         closed: (0..count).map(|n| port(&n.to_string())).collect(),
     };
-    let many = report_objects(&node("here"), "cilium-secrets", &of(20_000));
+    let many = report_objects(&node("here"), "cilium-secrets", &of(5_000));
     assert!(many.len() > 4, "{}", many.len());
     let names: BTreeSet<_> = many.iter().map(|object| object.metadata.name.clone()).collect();
     assert_eq!(names.len(), many.len());
     let whole = read(&many, "here").await;
-    assert_eq!((whole.in_force.len(), whole.closed.len()), (20_000, 20_000));
+    assert_eq!((whole.in_force.len(), whole.closed.len()), (5_000, 5_000));
     let few = report_objects(&node("here"), "cilium-secrets", &of(1));
     let left = [&few[..], &many[1..]].concat();
     let whole = read(&left, "here").await;
