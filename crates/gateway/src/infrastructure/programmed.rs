@@ -15,6 +15,9 @@ use super::{NodeAddresses, Observed, ServiceConfig};
 /// Nodes that a message names.
 const NAMED: usize = 3;
 
+/// The uid of an object, unless an older agent tells of it, and its generation.
+pub(super) type State = (Option<Arc<str>>, i64);
+
 /// What the proxies of a node have in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeReport {
@@ -22,7 +25,7 @@ pub(crate) struct NodeReport {
     /// One takes connections, and will.
     pub(super) serves: bool,
     /// Of each object, in which editions (an older agent does not tell them apart), and the generation of each.
-    pub(super) in_force: BTreeMap<ParentName, Vec<(Option<Arc<str>>, i64)>>,
+    pub(super) in_force: BTreeMap<ParentName, Vec<State>>,
     /// Ports of Gateways at which they cannot listen.
     pub(super) closed: Vec<ClosedPort>,
 }
