@@ -330,7 +330,9 @@ pub(crate) mod tests {
 
     /// The one CiliumNode at the API server, the requests in their order, and the code with which it refuses patches.
     #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<(Option<Value>, Vec<String>, Option<StatusCode>)>>);
+    struct Server(Arc<Mutex<Stored>>);
+
+    type Stored = (Option<Value>, Vec<String>, Option<StatusCode>);
 
     impl Server {
         fn client(&self) -> k8s::kube::Client {

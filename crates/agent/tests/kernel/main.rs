@@ -22,6 +22,7 @@ use world::World;
 
 /// `CILIUM_CHURN_SECONDS` says for how long, `CILIUM_CHURN_SEED` with which changes.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the clock of the story stands still")]
 fn after_every_change_the_kernels_maps_hold_what_a_naive_reading_of_all_objects_says() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let time = Duration::from_secs(number("CILIUM_CHURN_SECONDS").unwrap_or(60));

@@ -6,7 +6,7 @@ use std::io::{IoSlice, Write as _};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use abi::config::ProgramConfig;
 use abi::maps::Metrics;
@@ -14,6 +14,7 @@ use abi::metrics::slot;
 use abi::policy::{EGRESS, INGRESS};
 use datapath::Kernel;
 use datapath::bpf::{Direction, Options, Program};
+use tokio::time::Instant;
 
 use crate::devices::{NODE_MAC, here};
 use crate::packet::{Packet, SYN};

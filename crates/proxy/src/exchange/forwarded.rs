@@ -5,6 +5,7 @@ use super::answer::Refusal;
 use super::connection::Client;
 use super::disguise::{folded, is_of_proxies, remove_where};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
 
 pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
