@@ -128,7 +128,7 @@ fn parse(lab: &Lab, target: &str) -> Result<Target> {
 fn full_name(short: &str) -> &str {
     match short {
         "agent" => "cilium-agent",
-        "operator" => "cilium-operator",
+        "operator" => "cilium-operator-generic",
         "apiserver" => "kube-apiserver",
         "scheduler" => "kube-scheduler",
         "controller-manager" => "kube-controller-manager",
@@ -202,6 +202,7 @@ mod tests {
         let process = |machine: &str, name: &str| Target::Process(machine.to_owned(), name.to_owned());
         assert_eq!(parse(&lab(), "node2").unwrap(), Target::Machine("node2".to_owned()));
         assert_eq!(parse(&lab(), "node1/agent").unwrap(), process("node1", "cilium-agent"));
+        assert_eq!(parse(&lab(), "node1/operator").unwrap(), process("node1", "cilium-operator-generic"));
         assert_eq!(parse(&lab(), "apiserver").unwrap(), process("control", "kube-apiserver"));
         assert_eq!(parse(&lab(), "etcd").unwrap(), process("control", "etcd"));
     }

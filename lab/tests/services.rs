@@ -560,7 +560,8 @@ fn agents_killed(cluster: &Cluster) -> Result<()> {
     let kills = std::env::var("CILIUM_KILLS").map_or(Ok(3), |text| text.parse::<u32>())?;
     apply(cluster, "steady", &json!({}), &json!({"type": "NodePort"}))?;
     let http = port(cluster, "steady", 0)?;
-    let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
+    // Not the one from which requests go.
+    let (outside, client) = (Netns::of_stranger(cluster, "long", &[54])?, Netns::of_pod(cluster, "net", "client")?);
     let own = cluster.service_addresses("net", "steady")?.into_iter().map(|ip| (&client, SocketAddr::new(ip, 80)));
     let nodes = (1..3).flat_map(node).map(|ip| (&outside, SocketAddr::new(ip, http)));
     let start = |(from, to): (&Netns, _)| Ok(Kept::start(from.try_clone()?, to, |_| false));
