@@ -45,7 +45,10 @@ pub(super) fn service(cluster: &Cluster) -> Result<()> {
         redirected(&client, to)?;
         answer(&near, to, &["far"])?;
         end(cluster)?;
-        settled(&client, to, "far")?;
+        // It was in force at both.
+        for ip in cluster.service_addresses("net", "distant")? {
+            settled(&client, SocketAddr::new(ip, 80), "far")?;
+        }
     }
     delete(cluster, "distant")
 }
